@@ -1,0 +1,114 @@
+"""What flows through the reduction: ramps become rates, rates become spectra.
+
+Each container holds arrays of one backend (NumPy or CuPy) that belong together, so that flux,
+variance and data quality move as one. They are immutable: a step returns a new container, made
+with :func:`dataclasses.replace`, and never writes into the arrays it was given.
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+from miri_gpu.detector import FRAME_TIME_S
+
+Array = Any  # numpy.ndarray or cupy.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readout:
+    """How the samples of a ramp were taken: times, averaging, and where in the exposure.
+
+    Attributes
+    ----------
+    group_time_s : float
+        Time from one group to the next [s].
+    frame_time_s : float
+        Time to read one frame [s].
+    n_frames : int
+        Frames averaged on board into a group.
+    frame_divisor : int or None
+        Divisor that the on-board averaging used (FRMDIVSR).
+    group_gap : int
+        Frames dropped between groups.
+    drop_frames1 : int
+        Frames dropped before the first group.
+    first_integration : int
+        Index, in the whole exposure and from 0, of the first integration at hand.
+    """
+
+    group_time_s: float = FRAME_TIME_S
+    frame_time_s: float = FRAME_TIME_S
+    n_frames: int = 1
+    frame_divisor: int | None = 1
+    group_gap: int = 0
+    drop_frames1: int = 0
+    first_integration: int = 0
+
+
+class ArrayBundle:
+    """Arrays that are moved and cut together."""
+
+    def map(self, function) -> Self:
+        """Apply a function to every array that is not None."""
+        return replace(
+            self,
+            **{
+                f.name: function(value)
+                for f in fields(self)
+                if (value := getattr(self, f.name)) is not None
+            },
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ramps(ArrayBundle):
+    """Detector ramps of a segment, or of a block of its rows.
+
+    Attributes
+    ----------
+    data : (n_ints, n_groups, n_rows, n_cols) float32 [DN]
+    groupdq : (n_ints, n_groups, n_rows, n_cols) uint8
+        Data-quality bits of each sample.
+    pixeldq : (n_rows, n_cols) uint32
+        Data-quality bits of each pixel, valid for all its samples.
+    """
+
+    data: Array
+    groupdq: Array
+    pixeldq: Array
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Rates(ArrayBundle):
+    """Count rates of each integration.
+
+    Attributes
+    ----------
+    data : (n_ints, n_rows, n_cols) float32 [DN/s]
+    err : (n_ints, n_rows, n_cols) float32 [DN/s]
+        Standard deviation: the root of the sum of the variances.
+    var_poisson, var_rnoise : (n_ints, n_rows, n_cols) float32 [(DN/s)^2]
+    var_flat : (n_ints, n_rows, n_cols) float32 [(DN/s)^2] or None
+        Present once the flat field has been applied.
+    dq : (n_ints, n_rows, n_cols) uint32
+    """
+
+    data: Array
+    err: Array
+    var_poisson: Array
+    var_rnoise: Array
+    dq: Array
+    var_flat: Array | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Spectra(ArrayBundle):
+    """Extracted spectra, one for each integration.
+
+    Attributes
+    ----------
+    flux : (n_ints, n_rows) float32 [DN/s]
+    flux_err : (n_ints, n_rows) float32 [DN/s]
+    """
+
+    flux: Array
+    flux_err: Array
