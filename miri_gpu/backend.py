@@ -7,20 +7,22 @@ chooses one. The shell chooses once, with :func:`select`, and moves arrays with
 
 import importlib
 import os
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from miri_gpu.errors import BackendError
+
 BACKENDS = ("auto", "cupy", "numpy")
 ENVIRONMENT_VARIABLE = "MIRI_GPU_BACKEND"
 
 _MIN_COMPUTE_CAPABILITY = 75  # CuPy's CUDA 13 builds need Turing or newer
-
-
-class BackendError(RuntimeError):
-    """The backend that was asked for cannot run here; the message says what is missing."""
+_MIN_DRIVER_CUDA13 = 580  # the first driver series that runs CUDA 13
+_FALLBACK_MEMORY_BYTES = 2 * 1024**3  # where the system does not say what is free
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,19 @@ class Backend:
     device: str
     reason: str
 
+    def __str__(self) -> str:
+        """One line for people: "numpy on CPU (8 cores): --backend asks for it"."""
+        return f"{self.name} on {self.device}: {self.reason}"
+
     def to_device(self, array: np.ndarray) -> Any:
-        """Move a host array to where this backend computes (no copy for NumPy)."""
-        return self.xp.asarray(array)
+        """Move a host array to where this backend computes (no copy for NumPy).
+
+        Samples in the other byte order, as FITS files hold them, travel as they are; a GPU swaps
+        them itself, because it cannot hold them otherwise.
+        """
+        if self.xp is np or array.dtype.isnative:
+            return self.xp.asarray(array)
+        return self.xp.asarray(array.view(array.dtype.newbyteorder("="))).byteswap()
 
     def free_memory_bytes(self) -> int:
         """Memory that a reduction may still take on the device."""
@@ -50,6 +62,17 @@ class Backend:
             free, _ = self.xp.cuda.runtime.memGetInfo()
             return int(free + self.xp.get_default_memory_pool().free_bytes())
         return _free_host_memory_bytes()
+
+    def release_memory(self) -> None:
+        """Give memory that is kept for reuse back to the device; NumPy keeps none."""
+        if self.name == "cupy":
+            self.xp.get_default_memory_pool().free_all_blocks()
+            self.xp.get_default_pinned_memory_pool().free_all_blocks()
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all it was asked; needed to time it."""
+        if self.name == "cupy":
+            self.xp.cuda.get_current_stream().synchronize()
 
 
 def namespace(*arrays: Any) -> ModuleType:
@@ -72,8 +95,18 @@ def namespace(*arrays: Any) -> ModuleType:
 
 
 def to_host(array: Any) -> np.ndarray:
-    """Copy an array of any backend to the host (no copy for NumPy)."""
-    return array if isinstance(array, np.ndarray) else array.get()
+    """Copy an array of any backend to the host (no copy for NumPy; its scalars become 0-d)."""
+    return np.asarray(array) if isinstance(array, np.ndarray | np.generic) else array.get()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of any backend means that the device has too little memory.
+
+    The caller may then release memory and try again with a smaller block.
+    """
+    return isinstance(error, MemoryError) or (
+        type(error).__name__ == "CUDARuntimeError" and getattr(error, "status", None) == 2
+    )
 
 
 def select(name: str | None = None) -> Backend:
@@ -84,23 +117,27 @@ def select(name: str | None = None) -> Backend:
     Raises
     ------
     BackendError
-        Where "cupy" was asked for and cannot run here.
-    ValueError
-        Where the name is not one of the three.
+        Where the name is not one of the three, or "cupy" was asked for and cannot run here: the
+        message says what is missing and how to get it.
     """
     source = "--backend"
     if name is None:
         name, source = os.environ.get(ENVIRONMENT_VARIABLE) or "auto", ENVIRONMENT_VARIABLE
     if name not in BACKENDS:
-        raise ValueError(f"{source}: expected one of {', '.join(BACKENDS)}, got {name!r}")
+        raise BackendError(f"{source}: expected one of {', '.join(BACKENDS)}, got {name!r}")
     if name == "numpy":
         return _numpy_backend(f"{source} asks for it")
     try:
         return _cupy_backend("a GPU answers" if name == "auto" else f"{source} asks for it")
     except BackendError as error:
         if name == "cupy":
-            raise
-        return _numpy_backend(f"no GPU: {error}")
+            raise BackendError(f"{source}: CuPy cannot run here: {error}") from error
+        return _numpy_backend(f"no GPU, {error}")
+
+
+def usable_cores() -> int:
+    """Number of CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _module_of(array: Any) -> ModuleType:
@@ -118,55 +155,72 @@ def _numpy_backend(reason: str) -> Backend:
     return Backend("numpy", np, f"CPU ({n_cores} core{'s' if n_cores > 1 else ''})", reason)
 
 
-def usable_cores() -> int:
-    """Number of CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _cupy_backend(reason: str) -> Backend:
     """CuPy, once a small kernel has run; BackendError says what is missing and how to mend it."""
-    try:
-        import cupy
-    except ImportError as error:
-        raise BackendError(
-            "the package CuPy is not installed "
-            f'({error}); pip install "miri-gpu[cuda13]" (or [cuda12] for older drivers)'
-        ) from error
+    cupy = _import_cupy()
     runtime = cupy.cuda.runtime
     try:
         n_devices = runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:
         raise BackendError(_no_device_reason(runtime, error)) from error
     if n_devices == 0:
-        raise BackendError("the NVIDIA driver reports no device")
+        raise BackendError(_NO_DEVICE)
     device = cupy.cuda.Device()
-    if int(device.compute_capability) < _MIN_COMPUTE_CAPABILITY:
+    capability = int(device.compute_capability)
+    name = runtime.getDeviceProperties(device.id)["name"].decode()
+    if capability < _MIN_COMPUTE_CAPABILITY:
         raise BackendError(
-            f"the device has compute capability {int(device.compute_capability) / 10}, "
-            f"7.5 or newer is needed"
+            f"the device {name} has compute capability {capability / 10}, 7.5 or newer is needed "
+            "(Turing, 2018); use --backend numpy"
         )
     try:
         _run_small_kernel(cupy)
     except (RuntimeError, ImportError, MemoryError, cupy.cuda.compiler.CompileException) as error:
         raise BackendError(
-            f"a small kernel did not run ({type(error).__name__}: {str(error).splitlines()[0]}); "
-            'pip install "miri-gpu[cuda13]" brings the CUDA libraries CuPy needs'
+            f"a small kernel did not run on {name} ({type(error).__name__}: {_first_line(error)}); "
+            f"{_pip_command()} brings the CUDA libraries that CuPy needs"
         ) from error
-    name = runtime.getDeviceProperties(device.id)["name"].decode()
     return Backend("cupy", cupy, name, reason)
 
 
+def _import_cupy() -> ModuleType:
+    try:
+        return importlib.import_module("cupy")
+    except ModuleNotFoundError as error:
+        if error.name == "cupy":
+            raise BackendError(f"the package CuPy is not installed; {_pip_command()}") from error
+        raise BackendError(f"the package CuPy is incomplete ({error}); {_pip_command()}") from error
+    except (ImportError, RuntimeError, AttributeError) as error:
+        raise BackendError(
+            f"the package CuPy cannot be imported ({_first_line(error)}); {_pip_command()}"
+        ) from error
+
+
+_NO_DEVICE = (
+    "the NVIDIA driver finds no device (is CUDA_VISIBLE_DEVICES empty?); use --backend numpy"
+)
+
+
 def _no_device_reason(runtime, error) -> str:
+    """What a CUDA error at the first question means, and what to do about it."""
     if error.status == 35:
         if runtime.driverGetVersion() == 0:
-            return "no NVIDIA driver is installed (install it from your system's packages)"
+            return (
+                "no NVIDIA driver is installed; get it from your system's packages, "
+                "or use --backend numpy"
+            )
         return (
-            "the NVIDIA driver is too old for this CuPy; update the driver, "
-            'or pip install "miri-gpu[cuda12]"'
+            "the NVIDIA driver is too old for this CuPy; update the driver, or "
+            'pip uninstall cupy-cuda13x && pip install "miri-gpu[cuda12]"'
         )
-    if error.status == 100:
-        return "the NVIDIA driver finds no device"
-    return f"CUDA does not start ({error})"
+    reasons = {
+        3: "CUDA could not be initialised (a process forked after CUDA has started cannot use it)",
+        46: "the device is busy or reserved by another process",
+        100: _NO_DEVICE,
+        803: "the NVIDIA driver and its libraries have different versions; restart the machine",
+        804: "the NVIDIA driver and its libraries do not fit together; reinstall the driver",
+    }
+    return reasons.get(error.status, f"CUDA does not start ({_first_line(error)})")
 
 
 def _run_small_kernel(cupy) -> None:
@@ -174,15 +228,57 @@ def _run_small_kernel(cupy) -> None:
     x = cupy.zeros(32, dtype=cupy.float32)
     cupy.RawKernel(source, "probe")((1,), (32,), (x,))
     if float(x.sum()) != 32.0:
-        raise RuntimeError("a small kernel gave a wrong result")
+        raise RuntimeError("it gave a wrong result")
+
+
+def _pip_command() -> str:
+    """The command that installs CuPy for the NVIDIA driver of this machine."""
+    version = _driver_series()
+    if version is None:
+        return 'pip install "miri-gpu[cuda13]" (or "miri-gpu[cuda12]" for drivers before 580)'
+    return f'pip install "miri-gpu[{"cuda13" if version >= _MIN_DRIVER_CUDA13 else "cuda12"}]"'
+
+
+def _driver_series(path: str = "/proc/driver/nvidia/version") -> int | None:
+    """The first number of the NVIDIA driver's version; None where no driver says (Linux only)."""
+    try:
+        found = re.search(r"\b(\d{3})\.\d+", Path(path).read_text())
+    except OSError:
+        return None
+    return int(found[1]) if found else None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _free_host_memory_bytes() -> int:
+    """Memory free on this machine, or left to the container this process is in."""
+    free = (_available_bytes(), _cgroup_free_bytes())
+    return max(0, min(amount for amount in free if amount is not None))
+
+
+def _available_bytes() -> int:
     try:
-        with open("/proc/meminfo") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except FileNotFoundError:  # not Linux
+        lines = Path("/proc/meminfo").read_text()
+        return int(re.search(r"MemAvailable:\s*(\d+) kB", lines)[1]) * 1024
+    except (OSError, TypeError):  # not Linux
         pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, OSError, ValueError):
+        return _FALLBACK_MEMORY_BYTES
+
+
+def _cgroup_free_bytes(folder: str = "/sys/fs/cgroup") -> int | None:
+    """What a container's memory limit leaves, its file cache counted as free; None: no limit."""
+    root = Path(folder)
+    try:
+        limit = int((root / "memory.max").read_text())
+        used = int((root / "memory.current").read_text())
+        cached = int(
+            re.search(r"^inactive_file (\d+)", (root / "memory.stat").read_text(), re.M)[1]
+        )
+    except (OSError, ValueError, TypeError):
+        return None
+    return limit - used + cached

@@ -1,0 +1,195 @@
+"""Background of a frame from columns either side of the trace, for groups and for rate images.
+
+The background is kept small: along the columns it is a level, a straight line, or (a smoothed
+line) a value for each column. `evaluate_background` spreads it over the columns.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from miri_gpu.backend import namespace
+from miri_gpu.containers import Array
+from miri_gpu.detector import DO_NOT_USE
+from miri_gpu.numerics import masked_median, moving_median
+from miri_gpu.parameters import Parameters, option
+
+METHODS = ("constant", "row_wise", "col_wise")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackgroundParams(Parameters):
+    """How the background of a rate image is measured."""
+
+    step: ClassVar[str] = "background_subtract"
+
+    method: str = option(
+        "row_wise",
+        "constant: one median of the frame; row_wise: a median for each row; "
+        "col_wise: in each row a straight line through the medians of the two regions",
+        choices=METHODS,
+    )
+    bkg_col_left_start: int = option(
+        8, "first column of the region left of the trace", unit="column", at_least=0
+    )
+    bkg_col_left_end: int = option(
+        17, "end of the left region, itself not in it", unit="column", at_least=1
+    )
+    bkg_col_right_start: int = option(
+        56, "first column of the region right of the trace", unit="column", at_least=0
+    )
+    bkg_col_right_end: int = option(
+        72, "end of the right region, itself not in it", unit="column", at_least=1
+    )
+    smoothing_length: int | None = option(
+        None, "length of a running median along the rows", unit="row", at_least=1
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        for side in ("left", "right"):
+            start = getattr(self, f"bkg_col_{side}_start")
+            end = getattr(self, f"bkg_col_{side}_end")
+            if end <= start:
+                raise ValueError(
+                    f"{self.step}.bkg_col_{side}_end: expected more than bkg_col_{side}_start "
+                    f"({start}), got {end}"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupBackgroundParams(BackgroundParams):
+    """How the background of each group of a ramp is measured."""
+
+    step: ClassVar[str] = "group_background_subtract"
+
+
+def measure_background(
+    data: Array, dq: Array | None = None, *, params: BackgroundParams | None = None
+) -> Array:
+    """Measure the background of whole frames.
+
+    Parameters
+    ----------
+    data : (..., n_rows, n_cols) float
+        Frames, of ramps or of rates. NaN takes no part.
+    dq : unsigned integers that broadcast against `data`, or None
+        Pixels flagged DO_NOT_USE take no part.
+    params : BackgroundParams or GroupBackgroundParams
+
+    Returns
+    -------
+    (..., n_rows, n_terms) of the dtype of `data`
+        For `evaluate_background`: n_terms is 1 (a level for each row), 2 (value at column 0 and
+        slope per column) or n_cols (col_wise with smoothing). NaN where no pixel has a say.
+
+    Raises
+    ------
+    ValueError
+        Where a region lies beyond the last column.
+
+    Notes
+    -----
+    ExoTiC-MIRI's GroupBackgroundSubtractStep and BackgroundSubtractStep.
+    """
+    xp = namespace(data, dq)
+    params = BackgroundParams() if params is None else params
+    left, right = _regions(params, data.shape[-1])
+    good = None if dq is None else (dq & DO_NOT_USE) == 0
+
+    if params.method == "col_wise":
+        lines = _lines(
+            _row_medians(data, good, left, xp=xp),
+            _row_medians(data, good, right, xp=xp),
+            params,
+            xp=xp,
+        )
+        if params.smoothing_length is None:
+            return lines
+        return _smooth(evaluate_background(lines, data.shape[-1]), params)
+
+    pixels, usable = _gathered(data, good, left, right, xp=xp)
+    if params.method == "constant":
+        n_rows = data.shape[-2]
+        pixels = pixels.reshape(*pixels.shape[:-2], -1)
+        usable = None if usable is None else usable.reshape(*usable.shape[:-2], -1)
+        level = masked_median(pixels, usable, axis=-1)[..., None, None]
+        return xp.broadcast_to(level, (*data.shape[:-2], n_rows, 1))
+    levels = masked_median(pixels, usable, axis=-1)[..., None]
+    return levels if params.smoothing_length is None else _smooth(levels, params)
+
+
+def evaluate_background(background: Array, n_cols: int) -> Array:
+    """Background at every pixel, (..., n_rows, n_cols), from what `measure_background` returned.
+
+    Any block of its rows, or of its leading axes, may be given.
+    """
+    xp = namespace(background)
+    n_terms = background.shape[-1]
+    if n_terms == 2:
+        columns = xp.arange(n_cols).astype(background.dtype)
+        return background[..., :1] + background[..., 1:] * columns
+    return xp.broadcast_to(background, (*background.shape[:-1], n_cols))
+
+
+def subtract_background(data: Array, background: Array) -> Array:
+    """Subtract a measured background from the frames, or rows, that it belongs to.
+
+    Parameters
+    ----------
+    data : (..., n_rows, n_cols) float
+    background : (..., n_rows, n_terms)
+        From `measure_background`, cut to the same rows.
+
+    Returns
+    -------
+    (..., n_rows, n_cols) of the dtype of `data`
+        NaN where the background is unknown.
+    """
+    namespace(data, background)
+    return data - evaluate_background(background, data.shape[-1]).astype(data.dtype, copy=False)
+
+
+def _regions(params: BackgroundParams, n_cols: int) -> tuple[slice, slice]:
+    for side in ("left", "right"):
+        start = getattr(params, f"bkg_col_{side}_start")
+        if start >= n_cols:
+            raise ValueError(
+                f"{params.step}.bkg_col_{side}_start: expected less than the number of columns "
+                f"({n_cols}), got {start}"
+            )
+    return (
+        slice(params.bkg_col_left_start, params.bkg_col_left_end),
+        slice(params.bkg_col_right_start, params.bkg_col_right_end),
+    )
+
+
+def _gathered(
+    data: Array, good: Array | None, left: slice, right: slice, *, xp
+) -> tuple[Array, Array | None]:
+    """The pixels of both regions side by side, and which of them are good."""
+    pixels = xp.concatenate([data[..., left], data[..., right]], axis=-1)
+    if good is None:
+        return pixels, None
+    usable = xp.concatenate([good[..., left], good[..., right]], axis=-1)
+    return pixels, xp.broadcast_to(usable, pixels.shape)
+
+
+def _row_medians(data: Array, good: Array | None, region: slice, *, xp) -> Array:
+    return masked_median(data[..., region], None if good is None else good[..., region], axis=-1)
+
+
+def _lines(left: Array, right: Array, params: BackgroundParams, *, xp) -> Array:
+    """Value at column 0 and slope of the lines through the levels at the regions' mid-columns."""
+    left_column = (params.bkg_col_left_start + params.bkg_col_left_end) / 2
+    right_column = (params.bkg_col_right_start + params.bkg_col_right_end) / 2
+    if left_column == right_column:
+        raise ValueError(
+            f"{params.step}.bkg_col_right_start, bkg_col_right_end: expected a region with "
+            f"another middle than the left one's ({left_column:g}) for col_wise"
+        )
+    slope = (right - left) / (right_column - left_column)
+    return xp.stack([left - slope * left_column, slope], axis=-1)
+
+
+def _smooth(background: Array, params: BackgroundParams) -> Array:
+    return moving_median(background, radius=(params.smoothing_length - 1) // 2, axis=-2)

@@ -1,0 +1,144 @@
+"""Which reference files belong to an observation: as CRDS chooses, or as a folder holds them."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from miri_gpu.calibration.bundle import NOT_AVAILABLE
+from miri_gpu.errors import CalibrationError
+
+_CRDS_HINT = (
+    "CRDS_PATH names the folder for reference files, CRDS_SERVER_URL=https://jwst-crds.stsci.edu "
+    "the server they are fetched from; or give the files with --references"
+)
+
+
+def choose_from_crds(header, types: Iterable[str]) -> tuple[dict[str, Path | None], str]:
+    """Ask CRDS for the files of an observation, with the parameters that the jwst steps use.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+        Primary header of a segment.
+    types : reference types, such as "dark"
+
+    Returns
+    -------
+    files : path of each type, None where CRDS says that there is none to be used
+    context : the CRDS context that chose them
+
+    Raises
+    ------
+    CalibrationError
+        Where CRDS is out of reach, or knows no file of a type.
+    """
+    from crds.core import utils
+    from stpipe import crds_client
+
+    # CRDS remembers what the environment said first; a caller may have changed it since
+    utils.clear_function_caches()
+    parameters = crds_parameters(header)
+    with _crds_errors("CRDS: expected a server or a local cache"):
+        context = crds_client.get_context_used("jwst")
+    files = {}
+    for reftype in types:
+        with _crds_errors(f"{reftype}: expected a reference file from CRDS ({context})"):
+            found = crds_client.get_multiple_reference_paths(parameters, [reftype], "jwst")
+        files[reftype] = _existing(reftype, found[reftype])
+    return files, context
+
+
+def crds_parameters(header) -> dict:
+    """What CRDS needs to know of an observation, from its primary header alone."""
+    from astropy.io import fits
+    from stdatamodels.jwst import datamodels
+
+    # a model of the header only: a segment opened as a model would be read as a whole
+    hdus = fits.HDUList([fits.PrimaryHDU(header=header)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a real header breaks some rule or other of the schema
+        with datamodels.RampModel(hdus) as model:
+            return model.get_crds_parameters()
+
+
+def choose_from_folder(folder: str | Path, types: Iterable[str]) -> dict[str, Path | None]:
+    """Take the files of a folder by what their headers say they are (REFTYPE).
+
+    Files of other types are passed over, and so are files that are not FITS by name.
+
+    Raises
+    ------
+    CalibrationError
+        Where the folder does not exist, or lacks a type, or has several files of it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CalibrationError(f"references: expected a folder, got {folder}")
+    found: dict[str, list[Path]] = {}
+    for path in sorted([*folder.glob("*.fits"), *folder.glob("*.fits.gz")]):
+        found.setdefault(_reference_type(path), []).append(path)
+    files: dict[str, Path | None] = {}
+    for reftype in types:
+        paths = found.get(reftype, [])
+        if len(paths) != 1:
+            names = ", ".join(path.name for path in paths) or "none"
+            raise CalibrationError(f"{reftype}: expected one file in {folder}, got {names}")
+        files[reftype] = paths[0]
+    return files
+
+
+def overridden(overrides: Mapping[str, str | Path | None]) -> dict[str, Path | None]:
+    """The files that the caller gave for some types; None or "N/A" leaves a type out."""
+    return {
+        reftype: None if path is None or str(path) == NOT_AVAILABLE else _existing(reftype, path)
+        for reftype, path in overrides.items()
+    }
+
+
+def _existing(reftype: str, path: str | Path) -> Path | None:
+    if str(path) == NOT_AVAILABLE:
+        return None
+    if not Path(path).is_file():
+        raise CalibrationError(f"{reftype}: expected a reference file, got no such file: {path}")
+    return Path(path)
+
+
+def _reference_type(path: Path) -> str:
+    from astropy.io import fits
+
+    try:
+        return str(fits.getval(path, "REFTYPE")).strip().lower()
+    except KeyError:
+        return ""
+    except OSError as error:
+        raise CalibrationError(f"{path}: not a readable FITS file ({error})") from None
+
+
+@contextlib.contextmanager
+def _crds_errors(expectation: str):
+    """Turn whatever CRDS does on failure (log, print, raise, exit) into a CalibrationError."""
+    from crds.core import config
+    from crds.core.exceptions import CrdsError
+
+    logger = logging.getLogger("CRDS")
+    logger.addFilter(_worth_saying)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # stpipe's use of CRDS
+            yield
+    except SystemExit:  # how CRDS takes it that there is neither server nor cache
+        cache = config.get_crds_path()
+        raise CalibrationError(f"{expectation}, got neither ({cache}); {_CRDS_HINT}") from None
+    except (CrdsError, OSError) as error:
+        said = " ".join(str(error).split())
+        raise CalibrationError(f"{expectation}, got: {said}; {_CRDS_HINT}") from None
+    finally:
+        logger.removeFilter(_worth_saying)
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    """Of what CRDS logs, warnings and downloads; its errors are raised instead."""
+    return record.levelno == logging.WARNING or "Fetching" in record.getMessage()

@@ -1,0 +1,257 @@
+"""The command line `miri-gpu`: a skin over the functions of the package."""
+
+import sys
+from dataclasses import fields
+from functools import wraps
+from pathlib import Path
+
+import click
+
+from miri_gpu import __version__
+from miri_gpu.backend import BACKENDS
+from miri_gpu.errors import MiriGpuError, OutputError
+from miri_gpu.simulate.settings import SimulationSettings
+
+_BAD_INPUT = 2
+
+
+def reports_errors(command):
+    """Print an error that the user can mend as one line, and exit with 2."""
+
+    @wraps(command)
+    def run(*args, **kwargs):
+        try:
+            return command(*args, **kwargs)
+        except MiriGpuError as error:
+            click.echo(f"miri-gpu: error: {error}", err=True)
+            sys.exit(_BAD_INPUT)
+
+    return run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="miri-gpu")
+def main():
+    """Reduce JWST MIRI LRS slitless time series: raw segments to light curves."""
+
+
+backend_option = click.option(
+    "--backend",
+    type=click.Choice(BACKENDS),
+    help="What computes. Default: $MIRI_GPU_BACKEND, or auto: a GPU where one answers.",
+)
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+
+
+@main.command()
+@click.argument("segments", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("reduced"),
+    show_default=True,
+    help="Directory of the products.",
+)
+@click.option(
+    "--recipe",
+    metavar="bright|faint|FILE.toml",
+    help="Steps and settings. Default: bright below 40 groups, else faint.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="STEP.KEY=VALUE",
+    help="Change one setting of the recipe; may be repeated.",
+)
+@backend_option
+@click.option(
+    "--references",
+    type=click.Path(path_type=Path),
+    help="Folder of reference files to use instead of CRDS.",
+)
+@click.option("--memory", metavar="SIZE", help="Memory that blocks may take, such as 4GB.")
+@click.option("--save-rates", is_flag=True, help="Save the rate images of each segment.")
+@click.option("--partial", is_flag=True, help="Accept that segments are missing.")
+@click.option("--overwrite", is_flag=True, help="Replace the products of another reduction.")
+@quiet_option
+@click.option("-v", "--verbose", is_flag=True, help="Log in more detail.")
+@reports_errors
+def reduce(segments, output, recipe, settings, memory, quiet, verbose, **options):
+    """Reduce SEGMENTS (*_uncal.fits or *_rateints.fits, in any order) to a time series."""
+    from miri_gpu import progress
+    from miri_gpu.products import TIME_SERIES, reduce_to_directory
+    from miri_gpu.recipe import parse_settings
+
+    with progress.shown(quiet) as shown:
+        reduce_to_directory(
+            segments,
+            output,
+            recipe,
+            settings=parse_settings(settings),
+            memory_bytes=parse_size(memory),
+            verbose=verbose,
+            progress=shown,
+            **options,
+        )
+    if not quiet:
+        click.echo(f"time series: {output / TIME_SERIES}")
+
+
+@main.command()
+@click.argument("name", type=click.Choice(["bright", "faint"]))
+@reports_errors
+def recipe(name):
+    """Print a complete recipe as commented TOML, to be edited and given to --recipe."""
+    from miri_gpu.recipe import named_recipe
+
+    click.echo(named_recipe(name).to_toml(), nl=False)
+
+
+@main.command()
+@click.argument("segments", nargs=-1, required=True, type=click.Path(path_type=Path))
+@reports_errors
+def inspect(segments):
+    """Say what SEGMENTS are: target, groups, integrations, times, and the recipe they would get."""
+    from miri_gpu.recipe import load_recipe
+    from miri_gpu.segments import open_segment
+
+    for path in segments:
+        segment = open_segment(path)
+        header = segment.primary
+        starts, ends = segment.times["int_start_MJD_UTC"], segment.times["int_end_MJD_UTC"]
+        click.echo(
+            f"{path}\n"
+            f"  target        {segment.target}\n"
+            f"  segment       {segment.number} of {header.get('EXSEGTOT', 1)}\n"
+            f"  holds         {'raw ramps' if segment.holds_ramps else 'rate images'}\n"
+            f"  integrations  {segment.n_ints}, from number {segment.first_integration + 1}\n"
+            f"  groups        {segment.n_groups}\n"
+            f"  taken         MJD {starts[0]:.6f} to {ends[-1]:.6f} (UTC)\n"
+            f"  recipe        {load_recipe(None, segment.n_groups).name}"
+        )
+
+
+@main.command()
+@backend_option
+@reports_errors
+def info(backend):
+    """Say which backend would compute, and which versions are installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from miri_gpu import backend as backends
+
+    click.echo(f"miri-gpu {__version__}, Python {sys.version.split()[0]}")
+    for package in ("numpy", "scipy", "astropy", "jwst", "xarray", "cupy-cuda12x", "cupy-cuda13x"):
+        try:
+            click.echo(f"  {package:13} {version(package)}")
+        except PackageNotFoundError:
+            click.echo(f"  {package:13} not installed")
+    chosen = backends.select(backend)
+    click.echo(f"backend: {chosen.name} on {chosen.device} ({chosen.reason})")
+
+
+def parameter_options(cls):
+    """Give a command one option for each field of a Parameters class."""
+
+    def decorate(command):
+        for f in reversed(fields(cls)):
+            flag = f.name.replace("_", "-")
+            unit = f" [{f.metadata['unit']}]" if f.metadata["unit"] else ""
+            name = f"--{flag}/--no-{flag}" if isinstance(f.default, bool) else f"--{flag}"
+            command = click.option(
+                name,
+                type=type(f.default),
+                default=f.default,
+                show_default=True,
+                help=f.metadata["help"] + unit,
+            )(command)
+        return command
+
+    return decorate
+
+
+@main.command(name="simulate")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@parameter_options(SimulationSettings)
+@quiet_option
+@reports_errors
+def simulate_observation(directory, quiet, **settings):
+    """Write a known observation into DIRECTORY: segments, a local CRDS cache, and the truth."""
+    from miri_gpu import progress
+    from miri_gpu.simulate import simulate
+
+    try:
+        settings = SimulationSettings(**settings)
+    except ValueError as error:
+        raise MiriGpuError(error) from None
+    with progress.shown(quiet) as shown:
+        shown.start("simulation", settings.n_ints)
+        try:
+            observation = simulate(directory, settings, lambda done, n: shown.advance())
+        except OSError as error:
+            raise OutputError(f"{directory}: cannot be written ({error.strerror})") from None
+    if not quiet:
+        click.echo(
+            f"segments: {len(observation.segments)} in {observation.directory}\n"
+            f"truth: {observation.truth}\n"
+            "references, for miri-gpu and for jwst's own steps:\n"
+            f"  export CRDS_PATH={observation.crds_path.resolve()} "
+            f"CRDS_CONTEXT={observation.crds_context}"
+        )
+
+
+@main.command()
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("miri_gpu_demo"),
+    show_default=True,
+    help="Directory of the observation and its products.",
+)
+@backend_option
+@quiet_option
+@reports_errors
+def demo(output, backend, quiet):
+    """Simulate a small observation, reduce it, and compare with the truth."""
+    from miri_gpu import progress
+    from miri_gpu.demo import run_demo
+
+    with progress.shown(quiet) as shown:
+        result = run_demo(output, backend=backend, progress=shown)
+    if not quiet:
+        click.echo(comparison_table(result.bands))
+        click.echo(f"time series: {result.product}\nfigures: {result.figures}")
+
+
+def comparison_table(bands) -> str:
+    """The bands of a demonstration as text."""
+    lines = ["   band [um]   depth [ppm]         truth  deviation  scatter/expected"]
+    lines += [
+        f"{band.low_um:5.1f} - {band.high_um:4.1f}  {band.depth * 1e6:6.0f} +- "
+        f"{band.depth_error * 1e6:4.0f}  {band.true_depth * 1e6:8.0f}  {band.deviation:+9.1f}"
+        f"  {band.noise_ratio:16.2f}"
+        for band in bands
+    ]
+    return "\n".join(lines)
+
+
+def parse_size(text: str | None) -> int | None:
+    """Bytes of a size such as 4GB, 512MB or 8e9."""
+    if text is None:
+        return None
+    units = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "B": 1}
+    number, factor = text.strip().upper(), 1.0
+    for unit, size in units.items():
+        if number.endswith(unit):
+            number, factor = number.removesuffix(unit), size
+            break
+    try:
+        n_bytes = int(float(number) * factor)
+    except (ValueError, OverflowError):
+        n_bytes = 0
+    if n_bytes <= 0:
+        raise MiriGpuError(f"--memory: expected a size such as 4GB, got {text!r}")
+    return n_bytes

@@ -1,0 +1,102 @@
+"""Gaussians with a base, fitted to many curves at once."""
+
+from miri_gpu.backend import namespace
+from miri_gpu.containers import Array
+from miri_gpu.numerics.polynomials import solve_symmetric
+
+_N_PARAMETERS = 4
+_MAX_ITERATIONS = 100
+_TOLERANCE = 1e-10  # of a step relative to its parameter
+_LARGEST = 1e30  # a parameter that runs away stops here: its fit has failed
+_SMALLEST_SIGMA = 1e-6
+
+
+def fit_gaussians(curves: Array, points: Array, start: Array, good: Array | None = None) -> Array:
+    """Fit amplitude, centre, sigma and base of a Gaussian to each curve, by least squares.
+
+    Parameters
+    ----------
+    curves : (n_curves, n) float
+    points : (n,) float
+        Where the curves are known.
+    start : (n_curves, 4) float
+        First guess: amplitude, centre, sigma, base.
+    good : (n_curves, n) bool, or None
+        True = use. None uses every finite value.
+
+    Returns
+    -------
+    (n_curves, 4) float64
+        Amplitude, centre, sigma (positive) and base. NaN where the fit fails: fewer than 4 good
+        points, no minimum found, or none that determines all parameters (a flat curve).
+
+    Notes
+    -----
+    Levenberg-Marquardt, with the damping scaled by the curvature (Marquardt 1963). All curves
+    take their steps together until the last one has converged.
+    """
+    xp = namespace(curves, points, start, good)
+    usable = xp.isfinite(curves) if good is None else xp.isfinite(curves) & good
+    weight = usable.astype(xp.float64)
+    curves = xp.where(usable, curves, 0).astype(xp.float64)
+    points = points.astype(xp.float64)
+    fit = start.astype(xp.float64)
+    damping = xp.full((fit.shape[0], 1), 1e-3)
+    running = weight.sum(axis=-1, keepdims=True) >= _N_PARAMETERS
+    converged = xp.zeros_like(running)
+    residual, slopes = _linearised(fit, curves, points, weight, xp=xp)
+    cost = (residual * residual).sum(axis=-1, keepdims=True)
+
+    for _ in range(_MAX_ITERATIONS):
+        step = _damped_step(residual, slopes, damping, xp=xp)
+        trial = xp.clip(fit + step, -_LARGEST, _LARGEST)
+        trial_residual, trial_slopes = _linearised(trial, curves, points, weight, xp=xp)
+        trial_cost = (trial_residual * trial_residual).sum(axis=-1, keepdims=True)
+        better = running & (trial_cost < cost)  # False for NaN
+        small = xp.abs(step) <= _TOLERANCE * (xp.abs(fit) + _TOLERANCE * xp.abs(fit[:, :1]))
+        converged = converged | (running & small.all(axis=-1, keepdims=True))
+
+        fit = xp.where(better, trial, fit)
+        cost = xp.where(better, trial_cost, cost)
+        residual = xp.where(better, trial_residual, residual)
+        slopes = [xp.where(better, new, old) for new, old in zip(trial_slopes, slopes, strict=True)]
+        damping = xp.where(better, damping * 0.1, damping * 10.0)
+        damping = xp.clip(damping, 1e-15, 1e15)
+        running = running & ~converged & ~xp.isnan(step).any(axis=-1, keepdims=True)
+        if not bool(running.any()):
+            break
+    return _positive_sigma(xp.where(converged, fit, xp.nan), xp=xp)
+
+
+def _linearised(
+    fit: Array, curves: Array, points: Array, weight: Array, *, xp
+) -> tuple[Array, list[Array]]:
+    """Weighted residuals, and the derivatives of the model by its parameters."""
+    amplitude, centre, sigma, base = (fit[:, k : k + 1] for k in range(_N_PARAMETERS))
+    width = xp.where(sigma < 0, -1.0, 1.0) * xp.maximum(xp.abs(sigma), _SMALLEST_SIGMA)
+    distance = (points - centre) / width
+    bell = xp.exp(-0.5 * distance * distance)
+    slope = amplitude / width * (bell * distance)
+    slopes = [weight * bell, weight * slope, weight * slope * distance, weight]
+    return weight * (curves - base - amplitude * bell), slopes
+
+
+def _damped_step(residual: Array, slopes: list[Array], damping: Array, *, xp) -> Array:
+    """The step of Levenberg and Marquardt; NaN where the curvature is singular."""
+    gradient = xp.stack([(slope * residual).sum(axis=-1) for slope in slopes], axis=-1)
+    rows = [xp.stack([(a * b).sum(axis=-1) for b in slopes], axis=-1) for a in slopes]
+    curvature = xp.stack(rows, axis=-2)
+    scale = xp.sqrt(xp.stack([curvature[:, k, k] for k in range(_N_PARAMETERS)], axis=-1))
+    determined = (scale > 0) & xp.isfinite(scale)
+    scale = xp.where(determined, scale, 1.0)
+    # scaled to a unit diagonal, so that units and sizes of the parameters do not matter
+    curvature = curvature / (scale[:, :, None] * scale[:, None, :])
+    curvature = curvature + damping[:, :, None] * xp.eye(_N_PARAMETERS)
+    step = solve_symmetric(curvature, gradient / scale) / scale
+    return xp.where(determined.all(axis=-1, keepdims=True), step, xp.nan)
+
+
+def _positive_sigma(fit: Array, *, xp) -> Array:
+    """A Gaussian of width -sigma is the one of width sigma."""
+    is_sigma = xp.arange(_N_PARAMETERS) == 2
+    return xp.where(is_sigma, xp.abs(fit), fit)

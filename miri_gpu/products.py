@@ -1,0 +1,144 @@
+"""A reduction into a directory: time series, figures, recipe, log and, if wanted, rate images."""
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from miri_gpu.errors import OutputError
+from miri_gpu.files import write_text
+from miri_gpu.progress import Progress
+from miri_gpu.rate_files import rate_path, write_rates
+from miri_gpu.reduction import Plan, integration_times, make_plan, run_plan
+from miri_gpu.timeseries import save_timeseries
+
+if TYPE_CHECKING:
+    import xarray
+
+TIME_SERIES = "timeseries.nc"
+RECIPE = "recipe.toml"
+LOG = "reduce.log"
+FIGURES = "figures"
+RATES = "rates"
+
+log = logging.getLogger(__name__)
+
+
+def reduce_to_directory(
+    segments: Sequence[str | Path],
+    directory: str | Path,
+    recipe: str | Path | None = None,
+    *,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    backend: str | None = None,
+    references: str | Path | None = None,
+    partial: bool = False,
+    memory_bytes: int | None = None,
+    save_rates: bool = False,
+    overwrite: bool = False,
+    verbose: bool = False,
+    progress: Progress | None = None,
+) -> "xarray.Dataset":
+    """Reduce an observation and write all its products; see `miri_gpu.reduce` for the arguments.
+
+    Nothing is written before the input is known to be good; the time series comes last, so that a
+    directory that holds one is complete.
+    """
+    plan = make_plan(segments, recipe, settings or {}, backend, references, partial)
+    directory = prepare(directory, overwrite=overwrite)
+    with logged(directory / LOG, verbose):
+        log_plan(plan)
+
+        def save(segment, rates):
+            (directory / RATES).mkdir(exist_ok=True)
+            times = integration_times(plan, segment)
+            path = rate_path(directory / RATES, segment)
+            write_rates(path, rates, segment, times, plan.recipe, plan.calibration)
+            log.info("wrote %s", path)
+
+        dataset = run_plan(
+            plan,
+            memory_bytes=memory_bytes,
+            progress=progress,
+            on_rates=save if save_rates else None,
+        )
+        write_text(directory / RECIPE, plan.recipe.to_toml())
+        save_all_figures(dataset, directory / FIGURES, progress)
+        save_timeseries(dataset, directory / TIME_SERIES)
+        log.info("wrote %s", directory / TIME_SERIES)
+    return dataset
+
+
+def save_all_figures(dataset, directory: Path, progress: Progress | None) -> None:
+    """Draw the figures of the product."""
+    from miri_gpu.plots import save_figures
+
+    if progress is not None:
+        progress.start("figures", 1)
+    for path in save_figures(dataset, directory):
+        log.info("wrote %s", path)
+    if progress is not None:
+        progress.advance()
+
+
+def log_plan(plan: Plan) -> None:
+    """Say in the log what will be reduced, how, and with which references."""
+    first = plan.segments[0]
+    log.info(
+        "%d segments of %s, %d groups, recipe %s",
+        len(plan.segments),
+        first.target,
+        first.n_groups,
+        plan.recipe.name,
+    )
+    for kind, name in sorted(plan.calibration.files.items()):
+        log.info("reference %s: %s", kind, name)
+
+
+def prepare(directory: str | Path, *, overwrite: bool) -> Path:
+    """Make the directory and check that it can take a reduction, before any work is done.
+
+    Raises
+    ------
+    OutputError
+        Where it cannot be written, or holds a product already and `overwrite` is not given.
+    """
+    directory = Path(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise OutputError(f"{directory}: cannot be written ({error.strerror})") from None
+    if (directory / TIME_SERIES).exists() and not overwrite:
+        raise OutputError(
+            f"{directory}: holds the {TIME_SERIES} of another reduction; "
+            "choose another directory or give --overwrite"
+        )
+    return directory
+
+
+@contextmanager
+def logged(path: Path, verbose: bool):
+    """Write what the package logs, and warnings, to a file; more of it where verbose."""
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    package, others = logging.getLogger("miri_gpu"), logging.getLogger("py.warnings")
+    level = package.level
+    package.setLevel(logging.DEBUG if verbose else logging.INFO)
+    for logger in (package, others):
+        logger.addHandler(handler)
+    logging.captureWarnings(True)
+    try:
+        yield
+    except BaseException:
+        package.exception("stopped")
+        raise
+    finally:
+        logging.captureWarnings(False)
+        for logger in (package, others):
+            logger.removeHandler(handler)
+        package.setLevel(level)
+        handler.close()

@@ -1,0 +1,73 @@
+"""Progress of long work: a live bar on a terminal, plain lines elsewhere, or nothing."""
+
+import sys
+import time
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """What long work reports to: each task by name, and each piece of it that is done."""
+
+    def start(self, task: str, n_pieces: int) -> None:
+        """A task of so many pieces begins (and the one before has ended)."""
+
+    def advance(self) -> None:
+        """One piece of the current task is done; may be called from several threads."""
+
+
+class Silent:
+    """Reports nothing."""
+
+    def start(self, task: str, n_pieces: int) -> None:
+        """Nothing to say."""
+
+    def advance(self) -> None:
+        """Nothing to say."""
+
+
+class Lines:
+    """One plain line for each task, for logs and pipes."""
+
+    def __init__(self):
+        self._began = time.perf_counter()
+
+    def start(self, task: str, n_pieces: int) -> None:
+        """Print the task and the time since the beginning."""
+        print(f"{time.perf_counter() - self._began:7.1f} s  {task}", file=sys.stderr, flush=True)
+
+    def advance(self) -> None:
+        """Pieces are not printed."""
+
+
+class Bars:
+    """A live bar for each task, by rich."""
+
+    def __init__(self, bars):
+        self._bars = bars
+        self._current = None
+
+    def start(self, task: str, n_pieces: int) -> None:
+        """Add the bar of the task."""
+        self._current = self._bars.add_task(task, total=n_pieces)
+
+    def advance(self) -> None:
+        """Move the bar of the current task."""
+        self._bars.advance(self._current)
+
+
+@contextmanager
+def shown(quiet: bool = False):
+    """Show progress on standard error in the way that fits it."""
+    if quiet:
+        yield Silent()
+    elif not sys.stderr.isatty():
+        yield Lines()
+    else:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as RichProgress
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        with RichProgress(*columns, console=Console(stderr=True)) as bars:
+            yield Bars(bars)

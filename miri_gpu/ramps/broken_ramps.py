@@ -1,0 +1,132 @@
+"""Ramps with a flag or a NaN in them: taken out of the cube, fitted by segments, put back.
+
+Most ramps have none and are fitted in place; which way a ramp goes is decided by its own samples
+alone, so results do not depend on what else is in the block.
+
+Source: the OLS_C algorithm of the STScI ramp_fit step (stcal 1.20).
+"""
+
+from dataclasses import dataclass, fields
+
+from miri_gpu.containers import Array
+from miri_gpu.detector import DO_NOT_USE, JUMP_DET, SATURATED
+from miri_gpu.ramps.ramp_segments import (
+    PixelNoise,
+    fit_segments,
+    is_good,
+    rates_of,
+)
+from miri_gpu.ramps.sorted_columns import median_of, sorted_columns
+
+
+@dataclass(frozen=True, eq=False)
+class BrokenRamps:
+    """Ramps taken out of a cube (n_ints, n_groups, n_rows, n_cols).
+
+    Attributes
+    ----------
+    place : (n_ramps,) int64
+        Where they come from: index into the flat (n_ints, n_rows, n_cols).
+    pixel : (n_ramps,) int64
+        The same for the flat (n_rows, n_cols).
+    data : (n_fitted, n_ramps) float32 [DN]
+        The groups that are fitted.
+    groupdq : (n_groups, n_ramps) uint8
+        Flags of these groups, and of a last one that is out of use.
+    only_first : (n_ramps,) bool
+        Nothing but the first group is good, and it is to be used.
+    """
+
+    place: Array
+    pixel: Array
+    data: Array
+    groupdq: Array
+    only_first: Array
+
+    def take(self, cube):
+        """The values of an array (n_ints, n_rows, n_cols) at these ramps."""
+        return cube.reshape(-1)[self.place]
+
+    def put(self, cube, values) -> None:
+        """Write the values of these ramps into a contiguous array (n_ints, n_rows, n_cols)."""
+        cube.reshape(-1)[self.place] = values.astype(cube.dtype)
+
+
+def gather_broken_ramps(
+    data, groupdq, is_broken, n_fitted, after_dropped, suppress_one_group, *, xp
+) -> BrokenRamps:
+    """Take the broken ramps out of the cube.
+
+    A jump in the first group after dropped ones is no jump of what is left. Where one-group ramps
+    are suppressed, all their groups become DO_NOT_USE.
+    """
+    n_ints, n_groups, n_rows, n_cols = data.shape
+    place = xp.flatnonzero(is_broken)
+    integration, pixel = place // (n_rows * n_cols), place % (n_rows * n_cols)
+
+    def samples(cube, n):
+        planes = (cube[:, g].reshape(n_ints, n_rows * n_cols) for g in range(n))
+        return xp.stack([plane[integration, pixel] for plane in planes])
+
+    flags = samples(groupdq, n_groups)
+    n_good = is_good(flags).sum(axis=0)
+    if after_dropped:
+        flags[0] &= 0xFF ^ JUMP_DET
+    if suppress_one_group:
+        flags |= (n_good == 1) * xp.uint8(DO_NOT_USE)
+    untouched = flags == 0
+    return BrokenRamps(
+        place=place,
+        pixel=pixel,
+        data=samples(data, n_fitted),
+        groupdq=flags,
+        only_first=untouched[0] & (untouched.sum(axis=0) == 1) & (not suppress_one_group),
+    )
+
+
+def union_of_flags(groupdq, *, axis):
+    """All flags that any group of a ramp has."""
+    groups = [(slice(None),) * axis + (g,) for g in range(groupdq.shape[axis])]
+    flags = groupdq[groups[0]].copy()
+    for group in groups[1:]:
+        flags |= groupdq[group]
+    return flags
+
+
+def median_slopes(broken, readout, *, xp):
+    """Median difference of each ramp, (n_ramps,) float64 [DN / group]; 0 where there is none.
+
+    Where no two neighbouring samples are usable, the first sample itself is taken as a difference.
+    """
+    flags = broken.groupdq[: len(broken.data)]
+    usable = (flags & (DO_NOT_USE | SATURATED)) == 0
+    data = xp.where(usable, broken.data, xp.float32(xp.nan))
+    steps = xp.where((flags[1:] & JUMP_DET) != 0, xp.float32(xp.nan), data[1:] - data[:-1])
+    median = median_of(sorted_columns(steps, xp=xp), xp=xp)
+    median = xp.where(xp.isnan(median), data[0], median)
+    median = xp.where(broken.only_first, data[0] * _first_group_speed(readout), median)
+    return xp.where(xp.isnan(median), 0.0, median)
+
+
+def fit_broken_ramps(broken, invalid, noise, readout, *, xp):
+    """Rates of broken ramps by the names of `Rates`, and the flags that their ramps add, uint32.
+
+    `invalid` and `noise` are images: where pixels have no rate, and their noise.
+    """
+    unusable = (broken.groupdq & (DO_NOT_USE | SATURATED)) != 0
+    saturated = (broken.groupdq[0] & SATURATED) != 0
+    hopeless = unusable.all(axis=0) | saturated
+    noise = PixelNoise(
+        **{f.name: getattr(noise, f.name).reshape(-1)[broken.pixel] for f in fields(noise)}
+    )
+    single_speed = xp.where(broken.only_first, _first_group_speed(readout), 1.0)
+    flags = broken.groupdq[: len(broken.data)]
+    fits = fit_segments(broken.data, flags, noise, single_speed, xp=xp)
+    invalid = invalid.reshape(-1)[broken.pixel] | hopeless
+    rates = rates_of(fits, noise, invalid, readout.group_time_s, xp=xp)
+    return rates, hopeless * xp.uint32(DO_NOT_USE)
+
+
+def _first_group_speed(readout):
+    """Group time over the time from the reset to the middle of the first group."""
+    return readout.group_time_s / ((readout.n_frames + 1) * readout.frame_time_s / 2)

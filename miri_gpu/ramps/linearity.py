@@ -1,0 +1,58 @@
+"""Correct the detector's non-linear response (jwst: linearity)."""
+
+from dataclasses import replace
+
+from miri_gpu.backend import namespace
+from miri_gpu.containers import Array, Ramps
+from miri_gpu.detector import NO_LIN_CORR, SATURATED
+
+
+def correct_linearity(ramps: Ramps, coefficients: Array, coefficients_dq: Array) -> Ramps:
+    """Replace each sample by a polynomial in it, with coefficients of its pixel.
+
+    Saturated samples stay as they are, and so do pixels without a usable correction (flagged
+    NO_LIN_CORR in the reference, any coefficient NaN, or a linear term of 0), which are flagged.
+
+    Parameters
+    ----------
+    ramps : Ramps
+    coefficients : (n_coeffs, n_rows, n_cols) float32
+        From the constant term up: sum of c_k [DN^(1 - k)] x sample^k.
+    coefficients_dq : (n_rows, n_cols) uint32
+
+    Returns
+    -------
+    Ramps
+
+    Notes
+    -----
+    The linearity step of the STScI pipeline (stcal's `linearity_correction`), group by group; its
+    treatment of single frames inside averaged groups is left out, MIRI has no references for it.
+    """
+    xp = namespace(ramps.data, coefficients, coefficients_dq)
+    unusable = (
+        ((coefficients_dq & NO_LIN_CORR) != 0)
+        | xp.isnan(coefficients).any(axis=0)
+        | (coefficients[1] == 0)
+    )
+    identity = xp.zeros((coefficients.shape[0], 1, 1), dtype=xp.float32)
+    identity[1] = 1.0
+    usable = xp.where(unusable, identity, coefficients.astype(xp.float32))
+
+    data = xp.empty_like(ramps.data)
+    for group in range(data.shape[1]):
+        samples = ramps.data[:, group]
+        saturated = (ramps.groupdq[:, group] & SATURATED) != 0
+        data[:, group] = xp.where(saturated, samples, _polynomial(usable, samples))
+    pixeldq = ramps.pixeldq | coefficients_dq | unusable.astype(xp.uint32) * NO_LIN_CORR
+    return replace(ramps, data=data, pixeldq=pixeldq)
+
+
+def _polynomial(coefficients: Array, samples: Array) -> Array:
+    """Horner's rule, in the samples' own precision."""
+    value = coefficients[-1] * samples
+    for power in range(coefficients.shape[0] - 2, 0, -1):
+        value += coefficients[power]
+        value *= samples
+    value += coefficients[0]
+    return value

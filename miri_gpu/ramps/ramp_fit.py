@@ -1,0 +1,226 @@
+"""Rates from ramps: a straight line through the samples between jumps, optimally weighted.
+
+Source: the STScI ramp_fit step, algorithm OLS_C (jwst 3.0, stcal 1.20), its second product, one
+rate for each integration. Weights: Fixsen et al. 2000, PASP 112, 1350.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from miri_gpu.backend import namespace, to_host
+from miri_gpu.containers import Array, Ramps, Rates, Readout
+from miri_gpu.detector import DO_NOT_USE, JUMP_DET, NO_GAIN_VALUE, SATURATED
+from miri_gpu.parameters import Parameters, option
+from miri_gpu.ramps.broken_ramps import (
+    fit_broken_ramps,
+    gather_broken_ramps,
+    median_slopes,
+    union_of_flags,
+)
+from miri_gpu.ramps.ramp_segments import (
+    PERSISTENCE,
+    LineFits,
+    PixelNoise,
+    inverse,
+    rates_of,
+    slope_coefficients,
+    weighting_class,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RampFitParams(Parameters):
+    """Settings of the ramp fit, named as the STScI step names them."""
+
+    step: ClassVar[str] = "ramp_fit"
+
+    algorithm: str = option("OLS_C", "how ramps are fitted", choices=("OLS_C",))
+    weighting: str = option("optimal", "how samples are weighted", choices=("optimal",))
+    suppress_one_group: bool = option(
+        True, "give no rate to a ramp with a single good group, whose rate needs a bias of zero"
+    )
+    firstgroup: int | None = option(None, "ignore the groups before this one", at_least=0)
+    lastgroup: int | None = option(None, "ignore the groups after this one", at_least=0)
+
+    def __post_init__(self):
+        super().__post_init__()
+        first, last = self.firstgroup, self.lastgroup
+        if first is not None and last is not None and first >= last:
+            raise ValueError(
+                f"ramp_fit.firstgroup: expected less than lastgroup ({last}), got {first}"
+            )
+
+
+def fit_ramps(
+    ramps: Ramps,
+    read_noise: Array,
+    gain: Array,
+    *,
+    params: RampFitParams,
+    readout: Readout,
+    dropped: Array | None = None,
+    dark_current: Array | None = None,
+) -> Rates:
+    """Fit the count rate of each ramp, as the STScI ramp_fit step does.
+
+    Parameters
+    ----------
+    ramps : Ramps
+        All integrations of some rows: the Poisson variance is that of the pixel's median rate,
+        the mean over the integrations.
+    read_noise : (n_rows, n_cols) float32 [DN]
+        Noise of a difference of two frames (the STScI reference file).
+    gain : (n_rows, n_cols) float32 [e-/DN]
+    params : RampFitParams
+    readout : Readout
+    dropped : (n_ints, n_groups) bool, optional
+        Groups that are DO_NOT_USE on the whole frame; needed where the ramps are a block of its
+        rows. By default what the ramps at hand show.
+    dark_current : (n_rows, n_cols) float32 [e-/s], optional
+        Mean dark current, whose noise is in the ramps though its signal is not; by default 0.
+
+    Returns
+    -------
+    Rates
+        Rates [DN/s] with their variances by photons and by read noise. Ramps without usable
+        samples, saturated from the first group on, or of a pixel that is DO_NOT_USE: NaN, with
+        variances and error 0, and DO_NOT_USE. JUMP_DET, SATURATED: some group was.
+
+    Raises
+    ------
+    ValueError
+        Where fewer than two groups are in use.
+
+    Notes
+    -----
+    Leading groups that are dropped in all integrations are left out, and one last group, as the
+    step does for MIRI. Not done: the step's extra read-noise variance of CHARGELOSS groups, which
+    no MIRI step sets; and no result at all where the first group is saturated on the whole frame.
+    """
+    xp = namespace(ramps.data, ramps.groupdq, ramps.pixeldq, read_noise, gain, dark_current)
+    groupdq, dropped = _with_limits(ramps.groupdq, dropped, params)
+    used, n_fitted = _group_range(dropped)
+    data, groupdq = ramps.data[:, used], groupdq[:, used]
+
+    median, is_whole = _medians_of_whole_ramps(data[:, :n_fitted], xp=xp)
+    is_whole &= union_of_flags(groupdq[:, :n_fitted], axis=1) == 0
+    flags = union_of_flags(groupdq, axis=1)
+    broken = gather_broken_ramps(
+        data, groupdq, ~is_whole, n_fitted, used.start > 0, params.suppress_one_group, xp=xp
+    )
+    broken.put(median, median_slopes(broken, readout, xp=xp))
+    broken.put(flags, union_of_flags(broken.groupdq, axis=0))
+
+    pixeldq = ramps.pixeldq | ~(gain > 0) * xp.uint32(NO_GAIN_VALUE | DO_NOT_USE)
+    invalid = (pixeldq & (DO_NOT_USE | SATURATED)) != 0
+    noise = _pixel_noise(median, read_noise, gain, dark_current, readout, xp=xp)
+    dq = pixeldq | (flags & (JUMP_DET | PERSISTENCE | SATURATED)).astype(xp.uint32)
+    rates = _rates_of_whole_ramps(data[:, :n_fitted], invalid, noise, readout, xp=xp)
+    rates_of_broken, dq_of_broken = fit_broken_ramps(broken, invalid, noise, readout, xp=xp)
+    for name, values in rates_of_broken.items():
+        broken.put(rates[name], values)
+    broken.put(dq, broken.take(dq) | dq_of_broken)
+    return Rates(dq=dq, **rates)
+
+
+def _with_limits(groupdq, dropped, params):
+    """Drop the groups before firstgroup and after lastgroup; `dropped` comes back on the host."""
+    if dropped is None:
+        dropped = ((groupdq & DO_NOT_USE) != 0).all(axis=(2, 3))
+    dropped = to_host(dropped)
+    n_groups = dropped.shape[1]
+    first = 0 if params.firstgroup is None else params.firstgroup
+    last = n_groups - 1 if params.lastgroup is None else params.lastgroup
+    ignored = [g for g in range(n_groups) if g < first or g > last]
+    if ignored:
+        dropped, groupdq = dropped.copy(), groupdq.copy()
+        dropped[:, ignored] = True
+        for g in ignored:
+            groupdq[:, g] |= DO_NOT_USE
+    return groupdq, dropped
+
+
+def _group_range(dropped):
+    """The groups whose flags count, as a slice, and how many of them are fitted.
+
+    All leading groups that are dropped everywhere are left out, but only one at the end, as the
+    STScI step does for MIRI; further ones at the end are flagged, so that there is nothing to fit.
+    """
+    in_use = (~dropped).any(axis=0).nonzero()[0]
+    if len(in_use) < 2:
+        raise ValueError(
+            f"ramp_fit: expected ramps of at least 2 groups that are in use, got {len(in_use)}"
+        )
+    first, last, n_groups = int(in_use[0]), int(in_use[-1]), dropped.shape[1]
+    stop = n_groups if last == n_groups - 1 else n_groups - 1
+    return slice(first, stop), last + 1 - first
+
+
+def _medians_of_whole_ramps(data, *, xp):
+    """Median slope of each ramp, as if no sample were flagged, and whether no sample is NaN.
+
+    Returns
+    -------
+    median : (n_ints, n_rows, n_cols) float64 [DN / group]
+    is_whole : (n_ints, n_rows, n_cols) bool
+    """
+    n_ints, n_groups, n_rows, n_cols = data.shape
+    differences = xp.empty((n_ints, n_rows, n_cols, n_groups - 1), dtype=xp.float32)
+    differences[...] = xp.moveaxis(data[:, 1:] - data[:, :-1], 1, -1)
+    differences.sort(axis=-1)  # NaN last
+    lower, upper = differences[..., (n_groups - 2) // 2], differences[..., (n_groups - 1) // 2]
+    return (lower.astype(xp.float64) + upper) / 2, ~xp.isnan(differences[..., -1])
+
+
+def _pixel_noise(median, read_noise, gain, dark_current, readout, *, xp) -> PixelNoise:
+    """What the variances of a pixel's slopes are made of, from its mean median slope."""
+    group_time = readout.group_time_s
+    median_rate = median.sum(axis=0) / (median.shape[0] * group_time)
+    gain = xp.where(gain > 0, gain, 1).astype(xp.float64)
+    read_dn = read_noise / math.sqrt(2 * readout.n_frames)  # of one sample
+    signal = xp.maximum(median_rate, 0.0)
+    if dark_current is not None:
+        signal = signal + dark_current
+    return PixelNoise(
+        gain=gain,
+        sample_var=(read_dn * gain) ** 2,
+        poisson=signal / (group_time * gain),
+        read=12 * (read_dn.astype(xp.float64) / group_time) ** 2,
+    )
+
+
+def _rates_of_whole_ramps(data, invalid, noise, readout, *, xp):
+    """Rates and variances of ramps without a flag, which are one segment each."""
+    n_groups = data.shape[1]
+    slope = _slopes(data, noise, xp=xp)
+    length, cubic = float(n_groups), float(n_groups**3 - n_groups)
+    ones = xp.ones_like(noise.read)
+    fits = LineFits(
+        slope=slope,
+        poisson_weight=ones * (n_groups - 1),
+        read_weight=ones * cubic,
+        inverse_variance=inverse(noise.poisson / (length - 1) + noise.read / cubic, xp=xp),
+    )
+    rates = rates_of(fits, noise, invalid, readout.group_time_s, xp=xp)
+    cubes = {name: xp.empty(slope.shape, dtype=xp.float32) for name in rates}
+    for name, image in rates.items():
+        cubes[name][...] = image
+    return cubes
+
+
+def _slopes(data, noise, *, xp):
+    """Weighted slopes of ramps without a flag, (n_ints, n_rows, n_cols) float32 [DN / group].
+
+    The weights are symmetric, so samples at the same distance from the middle are taken
+    together: their differences are small, and float32 is enough.
+    """
+    n_groups = data.shape[1]
+    rise = data[:, -1].astype(xp.float64) - data[:, 0]
+    weighting = weighting_class(rise, noise.sample_var, noise.gain, xp=xp)
+    table = xp.asarray(slope_coefficients(n_groups)[:, n_groups].T.astype("float32"))
+    slope = xp.zeros(rise.shape, dtype=xp.float32)
+    for g in range(n_groups // 2):
+        mirror = n_groups - 1 - g
+        slope += xp.take(table[mirror], weighting) * (data[:, mirror] - data[:, g])
+    return slope

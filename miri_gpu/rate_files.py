@@ -1,0 +1,139 @@
+"""Rate images on disk, `*_rateints.fits`: written as jwst's, and read back to enter stage 2."""
+
+from pathlib import Path
+
+import numpy as np
+
+from miri_gpu.backend import to_host
+from miri_gpu.calibration import Calibration
+from miri_gpu.containers import Rates
+from miri_gpu.errors import SegmentError
+from miri_gpu.files import write_beside
+from miri_gpu.recipe import Recipe
+from miri_gpu.segments import TIME_COLUMNS, Segment
+
+_PLANES = {
+    "SCI": ("data", "DN/s"),
+    "ERR": ("err", "DN/s"),
+    "VAR_POISSON": ("var_poisson", "DN2 / s2"),
+    "VAR_RNOISE": ("var_rnoise", "DN2 / s2"),
+    "DQ": ("dq", None),
+}
+# The keyword by which a jwst product says that a step was done, and the step's name here.
+_STEP_KEYWORDS = {
+    "S_GRPSCL": "group_scale",
+    "S_DQINIT": "dq_init",
+    "S_SATURA": "saturation",
+    "S_RESET": "reset",
+    "S_LINEAR": "linearity",
+    "S_DARK": "dark_current",
+    "S_JUMP": "jump",
+    "S_RAMP": "ramp_fit",
+    "S_GANSCL": "gain_scale",
+}
+_REFERENCE_KEYWORDS = {
+    "R_MASK": "mask",
+    "R_SATURA": "saturation",
+    "R_RESET": "reset",
+    "R_LINEAR": "linearity",
+    "R_DARK": "dark",
+    "R_READNO": "readnoise",
+    "R_GAIN": "gain",
+}
+
+
+def rate_path(directory: Path, segment: Segment) -> Path:
+    """Where a segment's rate images go: its own name, `_uncal` become `_rateints`."""
+    stem = segment.path.name.removesuffix(".fits").removesuffix("_uncal")
+    return directory / f"{stem}_rateints.fits"
+
+
+def write_rates(
+    path: Path,
+    rates: Rates,
+    segment: Segment,
+    times: dict[str, np.ndarray],
+    recipe: Recipe,
+    calibration: Calibration,
+) -> None:
+    """Write rate images as jwst's CubeModel, whole or not at all.
+
+    Parameters
+    ----------
+    path : the file, replaced if it exists
+    rates : Rates, on any backend
+    segment : the segment they were made of, whose headers they carry on
+    times : the columns of INT_TIMES, for the integrations of the rates
+    recipe, calibration : what the header says was done, and with which references
+    """
+    from astropy.io import fits
+
+    hdus = fits.HDUList([fits.PrimaryHDU(header=_primary(path, rates, segment, recipe))])
+    for keyword, kind in _REFERENCE_KEYWORDS.items():
+        if kind in calibration.files:
+            hdus[0].header[keyword] = calibration.files[kind]
+    hdus[0].header["CRDS_CTX"] = calibration.context
+    for extension, (name, unit) in _PLANES.items():
+        hdu = fits.ImageHDU(to_host(getattr(rates, name)), name=extension)
+        if extension == "SCI":
+            _carry_on(segment.science, hdu.header)
+        if unit is not None:
+            hdu.header["BUNIT"] = unit
+        hdus.append(hdu)
+    hdus.append(_int_times(segment.first_integration, times))
+    write_beside(path, lambda beside: hdus.writeto(beside, overwrite=True))
+
+
+def load_rates(segment: Segment, integrations: np.ndarray) -> Rates:
+    """Read the rate images of some integrations of a segment, on the host.
+
+    Raises
+    ------
+    SegmentError
+        Where an extension is missing or has another shape than SCI.
+    """
+    planes = {}
+    for extension, (name, _) in _PLANES.items():
+        plane = segment.read_plane(extension)
+        if plane.shape != segment.shape:
+            raise SegmentError(
+                f"{segment.path}: {extension}: expected the shape of SCI {segment.shape}, "
+                f"got {plane.shape}"
+            )
+        dtype = np.uint32 if name == "dq" else np.float32
+        planes[name] = np.ascontiguousarray(plane[integrations], dtype=dtype)
+    return Rates(**planes)
+
+
+def _primary(path: Path, rates: Rates, segment: Segment, recipe: Recipe):
+    from miri_gpu import __version__
+
+    header = segment.primary.copy()
+    header["FILENAME"] = path.name
+    header["FILETYPE"] = "countrate"
+    header["DATAMODL"] = "CubeModel"
+    header["CAL_VER"] = f"miri_gpu {__version__}"
+    for keyword, step in _STEP_KEYWORDS.items():
+        header[keyword] = "COMPLETE" if recipe.runs(step) else "SKIPPED"
+    header["INTEND"] = segment.first_integration + rates.data.shape[0]
+    return header
+
+
+def _carry_on(old, new) -> None:
+    """Copy the cards of the raw SCI header (pointing, WCS) that do not describe its array."""
+    describing = ("XTENSION", "BITPIX", "PCOUNT", "GCOUNT", "EXTNAME", "BZERO", "BSCALE", "BUNIT")
+    for card in old.cards:
+        if card.keyword and not card.keyword.startswith("NAXIS") and card.keyword not in describing:
+            new.append(card)
+
+
+def _int_times(first_integration: int, times: dict[str, np.ndarray]):
+    from astropy.io import fits
+
+    n_ints = len(times[TIME_COLUMNS[0]])
+    numbers = first_integration + 1 + np.arange(n_ints, dtype=np.int32)
+    columns = [fits.Column(name="integration_number", format="J", array=numbers)]
+    columns += [
+        fits.Column(name=name, format="D", array=times[name], unit="d") for name in TIME_COLUMNS
+    ]
+    return fits.BinTableHDU.from_columns(columns, name="INT_TIMES")

@@ -1,0 +1,294 @@
+"""Recipes: which steps run, and with which settings.
+
+A recipe has one section for each step of the reduction, in the order in which they run. Its
+values come from the steps' own defaults, changed by a named recipe (`bright`, `faint`), by the
+user's TOML file and by single settings, in this order.
+"""
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from miri_gpu.background import BackgroundParams, GroupBackgroundParams
+from miri_gpu.calibration import CustomGainParams
+from miri_gpu.errors import RecipeError
+from miri_gpu.parameters import Parameters, describe, field_types
+from miri_gpu.ramps.groups import DropGroupsParams, DropIntegrationsParams, RegroupParams
+from miri_gpu.ramps.jumps import JumpParams
+from miri_gpu.ramps.ramp_fit import RampFitParams
+from miri_gpu.ramps.reference_pixels import ReferencePixelParams
+from miri_gpu.ramps.saturation import SaturationParams
+from miri_gpu.ramps.self_calibration import CustomLinearityParams
+from miri_gpu.rates.outliers import CleanOutliersParams
+from miri_gpu.rates.trace import TraceParams
+from miri_gpu.spectra.align import AlignSpectraParams
+from miri_gpu.spectra.box import Extract1DBoxParams
+from miri_gpu.spectra.optimal import Extract1DOptimalParams
+
+FAINT_FROM_GROUPS = 40  # the recipe for observations with at least this many groups is `faint`
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section of a recipe: a step, what it does, and the class of its settings."""
+
+    step: str
+    summary: str
+    params: type[Parameters] | None = None
+    required: bool = False  # a required step has no `skip`
+
+
+SECTIONS = (
+    Section("custom_gain", "replace the reference gain by one value", CustomGainParams),
+    Section("drop_integrations", "leave out whole integrations", DropIntegrationsParams),
+    Section("group_scale", "undo a wrong divisor of on-board averaging"),
+    Section("dq_init", "flag the pixels that the mask reference says are bad"),
+    Section("saturation", "flag saturated samples and their neighbours", SaturationParams),
+    Section("reset", "subtract the reset anomaly"),
+    Section("drop_groups", "leave out whole groups", DropGroupsParams),
+    Section("linearity", "correct the non-linearity of the detector"),
+    Section(
+        "custom_linearity",
+        "measure the non-linearity on the last segment instead of taking the reference",
+        CustomLinearityParams,
+    ),
+    Section("dark_current", "subtract the dark"),
+    Section("reference_pixel", "subtract drifts seen by reference pixels", ReferencePixelParams),
+    Section(
+        "group_background_subtract",
+        "subtract the background of each group",
+        GroupBackgroundParams,
+    ),
+    Section("regroup", "cut each integration into shorter ones", RegroupParams),
+    Section("jump", "flag cosmic-ray jumps in the ramps", JumpParams),
+    Section("ramp_fit", "fit the slope of each ramp", RampFitParams, required=True),
+    Section("gain_scale", "rescale where the gain reference asks for it"),
+    Section("flat_field", "divide by the flat field"),
+    Section("clean_outliers", "replace outliers, build the profile", CleanOutliersParams),
+    Section("background_subtract", "subtract the background of each frame", BackgroundParams),
+    Section("trace", "fit position and width of the trace", TraceParams, required=True),
+    Section("extract_1d_box", "extract spectra by summing an aperture", Extract1DBoxParams),
+    Section("extract_1d_optimal", "extract spectra optimally", Extract1DOptimalParams),
+    Section("align_spectra", "measure shifts, and realign", AlignSpectraParams, required=True),
+)
+_SECTION = {section.step: section for section in SECTIONS}
+
+_OFF = (
+    "drop_integrations",
+    "custom_linearity",
+    "reference_pixel",
+    "group_background_subtract",
+    "regroup",
+    "extract_1d_optimal",
+)
+# The sigma clip across integrations, to which STScI's step changes over at 100 integrations,
+# cannot reach a threshold of 15 below 227 of them: the recipes always compare groups.
+_NEVER_ACROSS_INTEGRATIONS = 2**31 - 1
+_BRIGHT: dict[str, dict[str, Any]] = {
+    **{step: {"skip": True} for step in _OFF},
+    "drop_groups": {"drop_groups": (-1,)},
+    "jump": {
+        "rejection_threshold": 15.0,
+        "three_group_rejection_threshold": 15.0,
+        "four_group_rejection_threshold": 15.0,
+        "flag_4_neighbors": False,
+        "minimum_sigclip_groups": _NEVER_ACROSS_INTEGRATIONS,
+    },
+    "clean_outliers": {
+        "window_heights": (150, 100, 50, 40, 30, 24),
+        "dq_bits_to_mask": (0,),
+        "poly_order": 4,
+        "outlier_threshold": 5.0,
+    },
+    "background_subtract": {
+        "method": "row_wise",
+        "bkg_col_left_start": 12,
+        "bkg_col_left_end": 22,
+        "bkg_col_right_start": 50,
+        "bkg_col_right_end": 68,
+    },
+    "extract_1d_box": {"aperture_center": 36, "aperture_left_width": 4, "aperture_right_width": 4},
+    "align_spectra": {"align_spectra": False},
+}
+_FAINT = {
+    **_BRIGHT,
+    "drop_groups": {"drop_groups": (*range(10), -1)},
+    "custom_linearity": {
+        "skip": False,
+        "group_idx_start_fit": 10,
+        "group_idx_end_fit": 40,
+        "group_idx_start_derive": 10,
+        "group_idx_end_derive": -1,
+        "row_idx_start_used": 300,
+        "row_idx_end_used": 380,
+    },
+    "extract_1d_box": {"aperture_center": 36, "aperture_left_width": 3, "aperture_right_width": 3},
+}
+NAMED_RECIPES = {"bright": _BRIGHT, "faint": _FAINT}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of every step, and which steps are left out.
+
+    `recipe["jump"]` are the settings of a step, `recipe.runs("jump")` whether it runs.
+    """
+
+    name: str
+    settings: Mapping[str, Parameters]
+    skipped: frozenset[str]
+
+    def __post_init__(self):
+        n_extractions = self.runs("extract_1d_box") + self.runs("extract_1d_optimal")
+        if n_extractions != 1:
+            raise RecipeError(
+                "extract_1d_box.skip, extract_1d_optimal.skip: expected exactly one of the two "
+                f"extractions to run, got {n_extractions}"
+            )
+
+    def __getitem__(self, step: str) -> Parameters:
+        return self.settings[step]
+
+    def runs(self, step: str) -> bool:
+        """Whether a step is part of the reduction."""
+        return step not in self.skipped
+
+    def updated(self, changes: Mapping[str, Mapping[str, Any]], source: str) -> "Recipe":
+        """Return the recipe with changed settings, `{"jump": {"rejection_threshold": 10}}`.
+
+        Raises
+        ------
+        RecipeError
+            Where a section or key is unknown or a value is not allowed; `source` says in the
+            message where the settings came from.
+        """
+        settings, skipped = dict(self.settings), set(self.skipped)
+        for step, values in changes.items():
+            section = _known_section(step, values, source)
+            values = dict(values)
+            if "skip" in values:
+                (skipped.add if _checked_skip(section, values.pop("skip"), source) else
+                 skipped.discard)(step)  # fmt: skip
+            for key in values:
+                _check_key(section, key, source)
+            try:
+                if values:
+                    settings[step] = replace(settings[step], **values)
+            except ValueError as error:
+                raise RecipeError(f"{source}: {error}") from None
+        return replace(self, settings=settings, skipped=frozenset(skipped))
+
+    def to_toml(self) -> str:
+        """The complete recipe as commented TOML, which :func:`load_recipe` reads back."""
+        lines = [f"# miri_gpu recipe: {self.name}", f"name = {json.dumps(self.name)}"]
+        for section in SECTIONS:
+            lines += ["", f"# {section.summary}", f"[{section.step}]"]
+            if not section.required:
+                lines.append(f"skip = {_toml(not self.runs(section.step))}")
+            if section.params is not None:
+                lines += _toml_settings(self.settings[section.step])
+        return "\n".join(lines) + "\n"
+
+
+def load_recipe(recipe: str | Path | None, n_groups: int) -> Recipe:
+    """A recipe by name or from a TOML file; with None the number of groups chooses.
+
+    A file need not be complete: what it leaves out is taken from the recipe that its key `name`
+    says, or else from the one that the number of groups chooses.
+
+    Raises
+    ------
+    RecipeError
+        Where there is no such recipe, or the file is not a recipe.
+    """
+    by_groups = "faint" if n_groups >= FAINT_FROM_GROUPS else "bright"
+    if recipe is None:
+        return named_recipe(by_groups)
+    if str(recipe) in NAMED_RECIPES:
+        return named_recipe(str(recipe))
+    path = Path(recipe)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        names = ", ".join(NAMED_RECIPES)
+        raise RecipeError(
+            f"recipe: expected one of {names} or a TOML file, got {str(recipe)!r}"
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path}: not a TOML recipe ({error})") from None
+    name = content.pop("name", by_groups)
+    if name not in NAMED_RECIPES:
+        raise RecipeError(f"{path}: name: expected one of {', '.join(NAMED_RECIPES)}, got {name!r}")
+    return named_recipe(name).updated(content, str(path))
+
+
+def named_recipe(name: str) -> Recipe:
+    """One of the recipes that come with the package: "bright" or "faint"."""
+    defaults = Recipe(
+        name=name,
+        settings={s.step: s.params() for s in SECTIONS if s.params is not None},
+        skipped=frozenset({"extract_1d_optimal"}),
+    )
+    return defaults.updated(NAMED_RECIPES[name], name)
+
+
+def parse_settings(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Settings as typed at the shell, `jump.rejection_threshold=10`; the values are TOML."""
+    settings: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        target, equals, value = text.partition("=")
+        step, dot, key = target.strip().partition(".")
+        if not (equals and dot and step and key):
+            raise RecipeError(f"--set: expected STEP.KEY=VALUE, got {text!r}")
+        try:
+            parsed = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed = value.strip()  # an unquoted text
+        settings.setdefault(step, {})[key] = parsed
+    return settings
+
+
+def _known_section(step: str, values: Any, source: str) -> Section:
+    if step not in _SECTION:
+        raise RecipeError(f"{source}: unknown step {step!r}; expected one of {', '.join(_SECTION)}")
+    if not isinstance(values, Mapping):
+        raise RecipeError(f"{source}: {step}: expected a section [{step}], got {values!r}")
+    return _SECTION[step]
+
+
+def _checked_skip(section: Section, skip: Any, source: str) -> bool:
+    if section.required:
+        raise RecipeError(f"{source}: {section.step}.skip: this step cannot be left out")
+    if not isinstance(skip, bool):
+        raise RecipeError(f"{source}: {section.step}.skip: expected true or false, got {skip!r}")
+    return skip
+
+
+def _check_key(section: Section, key: str, source: str) -> None:
+    allowed = [] if section.required else ["skip"]
+    if section.params is not None:
+        allowed += [f.name for f in fields(section.params)]
+    if key not in allowed:
+        raise RecipeError(
+            f"{source}: unknown key {section.step}.{key}; expected one of {', '.join(allowed)}"
+        )
+
+
+def _toml_settings(params: Parameters) -> list[str]:
+    lines = []
+    for f in fields(params):
+        value = getattr(params, f.name)
+        unit = f" [{f.metadata['unit']}]" if f.metadata["unit"] else ""
+        allowed = describe(field_types(type(params), f.name), f)
+        lines.append(f"# {f.metadata['help']}{unit}; {allowed}")
+        lines.append(f"# {f.name} =" if value is None else f"{f.name} = {_toml(value)}")
+    return lines
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return json.dumps(value)  # JSON's numbers, texts and booleans are TOML's

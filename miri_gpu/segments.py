@@ -1,0 +1,388 @@
+"""Segments of an observation on disk: what they are, when they were taken, their pixels by block.
+
+A segment is never opened as a whole: its headers and times are read once, its pixels are mapped
+and travel block by block as the file's own big-endian integers.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from miri_gpu import detector
+from miri_gpu.containers import Array, Readout
+from miri_gpu.errors import SegmentError
+
+TIME_COLUMNS = (
+    "int_start_MJD_UTC",
+    "int_mid_MJD_UTC",
+    "int_end_MJD_UTC",
+    "int_start_BJD_TDB",
+    "int_mid_BJD_TDB",
+    "int_end_BJD_TDB",
+)
+_IDENTITY = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
+_SECONDS_PER_DAY = 86400.0
+_LIGHT_SPEED_KM_S = 299792.458
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """One file of an observation: raw ramps (4 axes) or rate images (3 axes).
+
+    Attributes
+    ----------
+    path : Path
+    primary, science : astropy.io.fits.Header
+        Headers of the file and of its SCI extension.
+    times : dict[str, (n_ints,) float64]
+        The columns of INT_TIMES [days].
+    """
+
+    path: Path
+    primary: object
+    science: object
+    times: dict[str, np.ndarray]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n_ints, n_groups, n_rows, n_cols), or without groups for rate images."""
+        n_axes = self.science["NAXIS"]
+        return tuple(self.science[f"NAXIS{axis}"] for axis in range(n_axes, 0, -1))
+
+    @property
+    def holds_ramps(self) -> bool:
+        """Whether the segment is raw ramps rather than rate images."""
+        return len(self.shape) == 4
+
+    @property
+    def n_ints(self) -> int:
+        """Number of integrations in this segment."""
+        return self.shape[0]
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups of each integration, as observed."""
+        return self.primary["NGROUPS"]
+
+    @property
+    def number(self) -> int:
+        """Which segment of the exposure this is, from 1."""
+        return self.primary.get("EXSEGNUM", 1)
+
+    @property
+    def first_integration(self) -> int:
+        """Index in the whole exposure, from 0, of the segment's first integration."""
+        return self.primary.get("INTSTART", 1) - 1
+
+    @property
+    def target(self) -> str:
+        """Name of the target, as in a catalogue or else as the proposer called it."""
+        return self.primary.get("TARGNAME") or self.primary.get("TARGPROP", "unnamed target")
+
+    @property
+    def readout(self) -> Readout:
+        """How the samples were taken."""
+        header = self.primary
+        frame_time_s = header.get("TFRAME", detector.FRAME_TIME_S)
+        n_frames = header.get("NFRAMES", 1)
+        group_gap = header.get("GROUPGAP", 0)
+        return Readout(
+            group_time_s=header.get("TGROUP", (n_frames + group_gap) * frame_time_s),
+            frame_time_s=frame_time_s,
+            n_frames=n_frames,
+            frame_divisor=header.get("FRMDIVSR"),
+            group_gap=group_gap,
+            drop_frames1=header.get("DRPFRMS1", 0),
+            first_integration=self.first_integration,
+        )
+
+    @cached_property
+    def raw(self) -> np.ndarray:
+        """The SCI pixels as they lie on disk, mapped and not read."""
+        return _mapped(self.path, "SCI", self.shape)
+
+    def read_samples(self, rows: slice, integrations: np.ndarray) -> np.ndarray:
+        """Read some rows of some integrations of the ramps, undecoded.
+
+        Returns
+        -------
+        (n_ints, n_groups, n_rows, n_cols) : the file's big-endian type, contiguous
+        """
+        if len(integrations) == self.n_ints:
+            return np.ascontiguousarray(self.raw[:, :, rows])
+        return self.raw[integrations][:, :, rows]
+
+    def read_plane(self, extension: str) -> np.ndarray:
+        """Read a whole extension of a rate file, scaled, in native byte order."""
+        from astropy.io import fits
+
+        with fits.open(self.path) as hdus:
+            if extension not in hdus:
+                raise SegmentError(f"{self.path}: expected an extension {extension}, got none")
+            return hdus[extension].data
+
+
+def decode_samples(raw: Array, *, xp) -> Array:
+    """Turn samples as they lie on disk into float32 DN, on the device they are on.
+
+    Raw ramps are unsigned 16-bit integers, stored big-endian with an offset of 32768; what `raw`
+    holds is their bytes read as native integers. Ramps that were written by a pipeline are
+    float32 already.
+    """
+    if raw.dtype == xp.uint16:
+        native = (raw << 8) | (raw >> 8)
+        return (native ^ 0x8000).astype(xp.float32)
+    return raw
+
+
+def encoded_samples(raw: np.ndarray) -> np.ndarray:
+    """View samples from disk in a type that every backend can hold (see decode_samples)."""
+    if raw.dtype == np.dtype(">i2"):
+        return raw.view(np.uint16)
+    return raw.astype(np.float32)
+
+
+def open_segments(paths: Sequence[str | Path], *, partial: bool = False) -> tuple[Segment, ...]:
+    """Open the segments of one observation, in any order, and check that they belong together.
+
+    Parameters
+    ----------
+    paths : files `*_uncal.fits` or `*_rateints.fits`
+    partial : bool
+        Accept that segments of the exposure are missing.
+
+    Returns
+    -------
+    tuple of Segment, sorted by segment number
+
+    Raises
+    ------
+    SegmentError
+        Naming the file: what was expected of it, and what came.
+    """
+    if not paths:
+        raise SegmentError("segments: expected at least one file, got none")
+    segments = sorted((open_segment(path) for path in paths), key=lambda s: s.number)
+    _check_same_observation(segments)
+    _check_numbers(segments, partial)
+    return tuple(segments)
+
+
+def open_segment(path: str | Path) -> Segment:
+    """Open one file and check that it is a segment of a SLITLESSPRISM time series."""
+    from astropy.io import fits
+
+    path = Path(path)
+    if not path.exists():
+        raise SegmentError(f"{path}: no such file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", fits.verify.VerifyWarning)
+            warnings.filterwarnings("ignore", "File may have been truncated")
+            with fits.open(path, memmap=True) as hdus:
+                primary, science, times = _read_headers(path, hdus)
+    except (OSError, TypeError) as error:
+        raise SegmentError(f"{path}: not a readable FITS file ({error})") from None
+    segment = Segment(path, primary, science, {})
+    _check_mode(segment)
+    _check_complete(segment)
+    return Segment(path, primary, science, integration_times(segment, times))
+
+
+def _read_headers(path: Path, hdus):
+    if "SCI" not in hdus:
+        raise SegmentError(f"{path}: expected an extension SCI with the samples, got none")
+    times = None
+    if "INT_TIMES" in hdus:
+        times = np.array(hdus["INT_TIMES"].data)
+    return hdus[0].header.copy(), hdus["SCI"].header.copy(), times
+
+
+def _check_mode(segment: Segment) -> None:
+    expected = {
+        "INSTRUME": detector.INSTRUMENT,
+        "EXP_TYPE": detector.EXPOSURE_TYPE,
+        "SUBARRAY": detector.SUBARRAY,
+    }
+    for keyword, value in expected.items():
+        found = segment.primary.get(keyword)
+        if found != value:
+            raise SegmentError(f"{segment.path}: {keyword}: expected {value}, got {found}")
+    if len(segment.shape) not in (3, 4):
+        raise SegmentError(
+            f"{segment.path}: SCI: expected 4 axes (raw ramps) or 3 (rate images), "
+            f"got {len(segment.shape)}"
+        )
+    if segment.shape[-2:] != (detector.N_ROWS, detector.N_COLS):
+        raise SegmentError(
+            f"{segment.path}: SCI: expected {detector.N_ROWS} rows x {detector.N_COLS} columns, "
+            f"got {segment.shape[-2]} x {segment.shape[-1]}"
+        )
+    if not isinstance(segment.primary.get("NGROUPS"), int):
+        raise SegmentError(f"{segment.path}: NGROUPS: expected the number of groups, got none")
+    if segment.holds_ramps:
+        if segment.shape[1] != segment.n_groups:
+            raise SegmentError(
+                f"{segment.path}: SCI: expected NGROUPS = {segment.n_groups} groups, "
+                f"got {segment.shape[1]}"
+            )
+        if segment.n_groups < 2:
+            raise SegmentError(
+                f"{segment.path}: NGROUPS: expected at least 2 groups to fit a slope, got 1"
+            )
+    elif segment.science.get("BUNIT", "DN/s").strip() != "DN/s":
+        raise SegmentError(
+            f"{segment.path}: BUNIT: expected rate images in DN/s, got {segment.science['BUNIT']}"
+        )
+
+
+def _check_complete(segment: Segment) -> None:
+    header = segment.science
+    kinds = {16: "raw integers", -32: "float32"}
+    if header["BITPIX"] not in kinds:
+        raise SegmentError(
+            f"{segment.path}: SCI: expected 16-bit integers or float32, "
+            f"got BITPIX = {header['BITPIX']}"
+        )
+    if header["BITPIX"] == 16 and header.get("BZERO", 0) != 32768:
+        raise SegmentError(
+            f"{segment.path}: SCI: expected unsigned integers (BZERO = 32768), "
+            f"got BZERO = {header.get('BZERO', 0)}"
+        )
+    try:
+        segment.raw  # noqa: B018 - mapping fails where pixels are missing
+    except ValueError as error:
+        raise SegmentError(f"{segment.path}: truncated: {error}") from None
+
+
+def _mapped(path: Path, extension: str, shape: tuple[int, ...]) -> np.ndarray:
+    from astropy.io import fits
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "File may have been truncated")
+        with fits.open(path, memmap=True) as hdus:
+            hdu = hdus[extension]
+            offset = hdu.fileinfo()["datLoc"]
+            dtype = np.dtype(">i2") if hdu.header["BITPIX"] == 16 else np.dtype(">f4")
+    n_bytes = int(np.prod(shape)) * dtype.itemsize
+    n_found = path.stat().st_size - offset
+    if n_found < n_bytes:
+        raise ValueError(f"expected {n_bytes} bytes of {extension}, got {max(n_found, 0)}")
+    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
+
+
+def _check_same_observation(segments: Sequence[Segment]) -> None:
+    first = segments[0]
+    for segment in segments[1:]:
+        for keyword in (*_IDENTITY, "NGROUPS", "EXSEGTOT"):
+            ours, theirs = first.primary.get(keyword), segment.primary.get(keyword)
+            if ours != theirs:
+                raise SegmentError(
+                    f"{segment.path}: another observation than {first.path}: "
+                    f"{keyword}: expected {ours}, got {theirs}"
+                )
+        if segment.holds_ramps != first.holds_ramps:
+            raise SegmentError(
+                f"{segment.path}: expected {'ramps' if first.holds_ramps else 'rate images'} "
+                f"like {first.path}, got {'ramps' if segment.holds_ramps else 'rate images'}"
+            )
+
+
+def _check_numbers(segments: Sequence[Segment], partial: bool) -> None:
+    for before, segment in pairwise(segments):
+        if before.number == segment.number:
+            raise SegmentError(
+                f"{segment.path}: segment {segment.number} is repeated, it came as {before.path}"
+            )
+    n_segments = segments[0].primary.get("EXSEGTOT", len(segments))
+    missing = sorted(set(range(1, n_segments + 1)) - {segment.number for segment in segments})
+    if missing and not partial:
+        numbers = ", ".join(str(number) for number in missing)
+        raise SegmentError(
+            f"segments: expected all {n_segments} segments of the exposure, "
+            f"missing {numbers} (reduce what there is with --partial)"
+        )
+
+
+def integration_times(segment: Segment, table: np.ndarray | None) -> dict[str, np.ndarray]:
+    """The times of a segment's integrations: from INT_TIMES, or reconstructed from the header.
+
+    INT_TIMES may list more integrations than the segment holds; they are matched by number. Where
+    the table is absent or does not cover the segment, the times follow from EXPSTART and the
+    cadence, with a warning.
+
+    Raises
+    ------
+    SegmentError
+        Where the header lacks what the reconstruction needs.
+    """
+    numbers = segment.first_integration + 1 + np.arange(segment.n_ints)
+    if table is None or len(table) == 0:
+        found = "no INT_TIMES"
+    else:
+        columns = {name.lower(): name for name in table.dtype.names}
+        order = {int(n): i for i, n in enumerate(table[columns["integration_number"]])}
+        if all(int(number) in order for number in numbers):
+            picked = [order[int(number)] for number in numbers]
+            return {
+                name: table[columns[name.lower()]][picked].astype(np.float64)
+                for name in TIME_COLUMNS
+            }
+        found = f"INT_TIMES with {len(table)} rows"
+    warnings.warn(
+        f"{segment.path}: expected INT_TIMES of {segment.n_ints} integrations, got {found}: "
+        "times are reconstructed from the header",
+        stacklevel=2,
+    )
+    return _reconstructed_times(segment, numbers)
+
+
+def _reconstructed_times(segment: Segment, numbers: np.ndarray) -> dict[str, np.ndarray]:
+    header = segment.primary
+    for keyword in ("EXPSTART", "NGROUPS", "TFRAME"):
+        if keyword not in header:
+            raise SegmentError(
+                f"{segment.path}: {keyword}: expected, to reconstruct the missing INT_TIMES, "
+                "got none"
+            )
+    n_resets = header.get("NRSTS1", 1)
+    integration_s = header["NGROUPS"] * segment.readout.group_time_s
+    cadence_s = integration_s + n_resets * header["TFRAME"]
+    start = header["EXPSTART"] + (numbers - 1) * cadence_s / _SECONDS_PER_DAY
+    mjd = {
+        "start": start,
+        "mid": start + 0.5 * integration_s / _SECONDS_PER_DAY,
+        "end": start + integration_s / _SECONDS_PER_DAY,
+    }
+    times = {f"int_{moment}_MJD_UTC": mjd[moment] for moment in mjd}
+    for moment in mjd:
+        times[f"int_{moment}_BJD_TDB"] = _bjd_tdb(segment, mjd[moment])
+    return times
+
+
+def _bjd_tdb(segment: Segment, mjd_utc: np.ndarray) -> np.ndarray:
+    """Barycentric time of an event seen at JWST, from the ephemeris in the header.
+
+    Like the columns of INT_TIMES, as BJD_TDB - 2400000.5.
+    """
+    from astropy.time import Time
+
+    names = ("JWST_X", "JWST_Y", "JWST_Z")
+    headers = {**segment.primary, **segment.science}
+    target = [headers.get(name) for name in ("TARG_RA", "TARG_DEC")]
+    position_km = [headers.get(name) for name in names]
+    if None in target or None in position_km:
+        raise SegmentError(
+            f"{segment.path}: {', '.join(names)}, TARG_RA, TARG_DEC: expected, to reconstruct "
+            "the barycentric times of the missing INT_TIMES, got not all of them"
+        )
+    ra, dec = np.radians(target)
+    towards = np.array([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+    light_travel_s = float(np.dot(position_km, towards)) / _LIGHT_SPEED_KM_S
+    tdb = Time(mjd_utc, format="mjd", scale="utc").tdb.mjd
+    return tdb + light_travel_s / _SECONDS_PER_DAY

@@ -1,0 +1,167 @@
+"""Extract spectra by summing an aperture around the trace."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from miri_gpu.backend import namespace
+from miri_gpu.containers import Array, Spectra
+from miri_gpu.parameters import Parameters, option
+
+TRACE_POSITIONS = ("constant", "gaussian_fits")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extract1DBoxParams(Parameters):
+    """The aperture."""
+
+    step: ClassVar[str] = "extract_1d_box"
+
+    trace_position: str = option(
+        "constant",
+        "constant: the aperture is centred on aperture_center; "
+        "gaussian_fits: on the trace of each integration",
+        choices=TRACE_POSITIONS,
+    )
+    aperture_center: int = option(36, "column of the trace", unit="column", at_least=0)
+    aperture_left_width: int = option(
+        4, "columns in the aperture left of its centre", unit="column", at_least=0
+    )
+    aperture_right_width: int = option(
+        4, "columns in the aperture right of its centre", unit="column", at_least=0
+    )
+
+
+def extract_box(
+    data: Array,
+    err: Array,
+    *,
+    params: Extract1DBoxParams | None = None,
+    centres: Array | None = None,
+) -> Spectra:
+    """Sum each row over the aperture.
+
+    Parameters
+    ----------
+    data, err : (n_ints, n_rows, n_cols) float [DN/s]
+        Frames, and the standard deviations of their pixels. A NaN in the aperture makes the sum
+        unknown: replace bad pixels before.
+    params : Extract1DBoxParams
+    centres : (n_ints,) float [column], or None
+        Centre of the trace in each integration, for `gaussian_fits`.
+
+    Returns
+    -------
+    Spectra
+        NaN where a pixel is NaN, the centre is NaN, or the aperture leaves the detector.
+
+    Raises
+    ------
+    ValueError
+        Where a constant aperture leaves the detector, or `gaussian_fits` comes without centres.
+
+    Notes
+    -----
+    ExoTiC-MIRI's Extract1DBoxStep: columns rint(centre - left) .. rint(centre + right).
+    """
+    xp = namespace(data, err, centres)
+    params = Extract1DBoxParams() if params is None else params
+    aperture = find_aperture(data, centres, params=params)
+    flux = xp.where(aperture.inside, data[..., aperture.columns], 0).astype(xp.float64)
+    noise = xp.where(aperture.inside, err[..., aperture.columns], 0).astype(xp.float64)
+    flux = flux.sum(axis=-1)
+    flux_err = xp.sqrt((noise * noise).sum(axis=-1))
+    known = aperture.complete & xp.isfinite(flux) & xp.isfinite(flux_err)
+    return Spectra(
+        flux=xp.where(known, flux, xp.nan).astype(xp.float32),
+        flux_err=xp.where(known, flux_err, xp.nan).astype(xp.float32),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Aperture:
+    """Which pixels of each row are summed.
+
+    Attributes
+    ----------
+    columns : slice
+        Columns that hold the apertures of all integrations.
+    inside : (n_ints or 1, 1, n_columns) bool
+        Which of these columns are in the aperture of an integration.
+    complete : (n_ints or 1, 1) bool
+        Whether the aperture lies on the detector, at a known centre.
+    """
+
+    columns: slice
+    inside: Array
+    complete: Array
+
+
+def find_aperture(data: Array, centres: Array | None, *, params: Extract1DBoxParams) -> Aperture:
+    """Find the aperture of each integration, as the parameters say.
+
+    Parameters
+    ----------
+    data : (n_ints, n_rows, n_cols)
+        The frames; only their shape and their backend count.
+    centres : (n_ints,) float [column], or None
+    params : Extract1DBoxParams or Extract1DOptimalParams
+    """
+    xp = namespace(data, centres)
+    n_cols = data.shape[-1]
+    if params.trace_position == "constant":
+        first = params.aperture_center - params.aperture_left_width
+        last = params.aperture_center + params.aperture_right_width
+        if first < 0 or last >= n_cols:
+            raise ValueError(
+                f"{params.step}.aperture_center, aperture_left_width, aperture_right_width: "
+                f"expected an aperture within columns 0 .. {n_cols - 1}, got {first} .. {last}"
+            )
+        columns = slice(first, last + 1)
+        inside = xp.ones((1, 1, last + 1 - first), dtype=bool)
+        return Aperture(columns, inside, xp.ones((1, 1), dtype=bool))
+    if centres is None:
+        raise ValueError(f"{params.step}.trace_position: gaussian_fits needs fitted centres")
+    # NaN compares as False: no column is inside
+    first = xp.rint(centres - params.aperture_left_width)[:, None]
+    last = xp.rint(centres + params.aperture_right_width)[:, None]
+    column = xp.arange(n_cols)
+    inside = (column >= first) & (column <= last)
+    return Aperture(slice(0, n_cols), inside[:, None], (first >= 0) & (last < n_cols))
+
+
+def spectrum_wavelengths(
+    wavelength_map: Array, centres: Array | None = None, *, params: Extract1DBoxParams | None = None
+) -> Array:
+    """Wavelength of each row: the map's column at the whole part of the median trace centre.
+
+    Parameters
+    ----------
+    wavelength_map : (n_rows, n_cols) float [um]
+    centres : (n_ints,) float [column], or None
+        Of the whole observation, for `gaussian_fits`.
+    params : Extract1DBoxParams or Extract1DOptimalParams
+
+    Returns
+    -------
+    (n_rows,) float [um]
+        NaN outside the bounding box of the wavelength solution.
+
+    Raises
+    ------
+    ValueError
+        Where no centre is known, or the median centre lies off the map.
+    """
+    xp = namespace(wavelength_map)
+    params = Extract1DBoxParams() if params is None else params
+    if params.trace_position == "constant":
+        column = params.aperture_center
+    else:
+        if centres is None or not bool(xp.isfinite(centres).any()):
+            raise ValueError(f"{params.step}.trace_position: no fit of the trace has a centre")
+        column = int(xp.nanmedian(centres))
+    if not 0 <= column < wavelength_map.shape[1]:
+        raise ValueError(
+            f"{params.step}.aperture_center: expected a column of the wavelength map "
+            f"(0 .. {wavelength_map.shape[1] - 1}), got {column}"
+        )
+    return wavelength_map[:, column]

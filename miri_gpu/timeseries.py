@@ -1,0 +1,257 @@
+"""The product: one xarray Dataset for a whole observation, its netCDF file, and light curves.
+
+======================  ==================================  ====================================
+variable                dimensions                          unit
+======================  ==================================  ====================================
+flux, flux_error        integration_number, wavelength      DN/s
+background              integration_number, wavelength      DN/s, of a pixel
+n_outliers              ..., wavelength, region_width       pixels that were replaced
+n_jumps                 integration_number                  pixels with a jump in their ramp
+x_shift, y_shift        integration_number                  pixel, positive to higher index
+trace_centre            integration_number                  pixel (column)
+psf_sigma               integration_number                  pixel
+integration_duration    none                                s, from one integration to the next
+bjd_tdb_start/mid/end   integration_number (coordinate)     d
+mjd_utc_start/mid/end   integration_number (coordinate)     d
+row                     wavelength (coordinate)             detector row of the subarray
+======================  ==================================  ====================================
+
+Rows without a wavelength are left out; the others keep the order of the detector, so that the
+wavelength falls along its axis. NaN means unknown.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from miri_gpu.errors import MiriGpuError, OutputError
+from miri_gpu.files import write_beside
+
+if TYPE_CHECKING:
+    import xarray
+
+_BY_INT = ("integration_number",)
+_BY_ROW = ("integration_number", "wavelength")
+_DESCRIPTIONS = {  # name: (dimensions, unit, what it is)
+    "flux": (_BY_ROW, "DN/s", "stellar flux"),
+    "flux_error": (_BY_ROW, "DN/s", "standard deviation of the flux"),
+    "background": (_BY_ROW, "DN/s", "background of a pixel, subtracted in the aperture"),
+    "n_outliers": (
+        (*_BY_ROW, "region_width"),
+        "1",
+        "pixels replaced as outliers within region_width columns of the trace",
+    ),
+    "n_jumps": (_BY_INT, "1", "pixels with a cosmic-ray jump flagged in their ramp"),
+    "x_shift": (_BY_INT, "pixel", "cross-dispersion shift, positive to higher columns"),
+    "y_shift": (_BY_INT, "pixel", "dispersion shift, positive to higher rows"),
+    "trace_centre": (_BY_INT, "pixel", "column of the centre of the trace"),
+    "psf_sigma": (_BY_INT, "pixel", "Gaussian standard deviation of the trace"),
+}
+_MOMENTS = ("start", "mid", "end")
+_MJD_ZERO = 2400000.5  # JD - MJD
+_SECONDS_PER_DAY = 86400.0
+_PACKAGES = ("miri_gpu", "numpy", "scipy", "astropy", "xarray", "jwst")
+_CUPY_PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "cupy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """How a time series was made; each field becomes an attribute of the product.
+
+    Attributes
+    ----------
+    recipe : the recipe as used, in TOML
+    backend, device : what computed
+    crds_context : the CRDS context, empty where the references came from a folder
+    reference_files : file by type of reference
+    input_files : names of the segments
+    target, program, observation : what the headers say was observed
+    """
+
+    recipe: str = ""
+    backend: str = ""
+    device: str = ""
+    crds_context: str = ""
+    reference_files: Mapping[str, str] = field(default_factory=dict)
+    input_files: Sequence[str] = ()
+    target: str = ""
+    program: str = ""
+    observation: str = ""
+
+    def attributes(self) -> dict[str, str]:
+        """As text: lists one item to a line, mappings as "type: file"."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["reference_files"] = "\n".join(
+            f"{kind}: {name}" for kind, name in sorted(self.reference_files.items())
+        )
+        values["input_files"] = "\n".join(str(name) for name in self.input_files)
+        return {name: str(value) for name, value in values.items()}
+
+
+def build_timeseries(
+    *,
+    wavelength: np.ndarray,
+    times: Mapping[str, np.ndarray],
+    integration_number: np.ndarray,
+    provenance: Provenance,
+    **measured: np.ndarray,
+) -> "xarray.Dataset":
+    """Join what was measured on all segments into the product.
+
+    Parameters
+    ----------
+    wavelength : (n_rows,) [um]
+        NaN where a row has none: these rows are left out.
+    times : dict of (n_ints,) float64 [d]
+        The columns of INT_TIMES: `int_mid_BJD_TDB` and so on, as MJD or as full JD.
+    integration_number : (n_ints,) int
+        Number in the exposure, from 1.
+    provenance : Provenance
+    flux, flux_error, background : (n_ints, n_rows) [DN/s]
+    n_outliers : (n_ints, n_rows, n_widths)
+    n_jumps : (n_ints,)
+    x_shift, y_shift, trace_centre, psf_sigma : (n_ints,) [pixel]
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    TypeError
+        Where a variable is absent or unknown.
+    """
+    import xarray
+
+    if set(measured) != set(_DESCRIPTIONS):
+        wrong = ", ".join(sorted(set(measured) ^ set(_DESCRIPTIONS)))
+        raise TypeError(
+            f"variables: expected {', '.join(_DESCRIPTIONS)}; absent or unknown: {wrong}"
+        )
+    rows = np.flatnonzero(np.isfinite(wavelength))
+    variables = {}
+    for name, (dims, unit, long_name) in _DESCRIPTIONS.items():
+        values = np.asarray(measured[name])
+        if "wavelength" in dims:
+            stored = np.int16 if name == "n_outliers" else np.float32
+            values = values[:, rows].astype(stored)
+        variables[name] = (dims, values, {"units": unit, "long_name": long_name})
+    clocks = time_coordinates(times)
+    variables["integration_duration"] = (
+        (),
+        integration_duration_s(clocks),
+        {"units": "s", "long_name": "time from one integration to the next"},
+    )
+    n_widths = np.shape(measured["n_outliers"])[-1]
+    coordinates = {
+        "integration_number": (
+            _BY_INT,
+            np.asarray(integration_number),
+            {"units": "1", "long_name": "number of the integration in the exposure, from 1"},
+        ),
+        "wavelength": (
+            ("wavelength",),
+            np.asarray(wavelength, dtype=np.float64)[rows],
+            {"units": "um", "long_name": "wavelength"},
+        ),
+        "row": (("wavelength",), rows, {"units": "1", "long_name": "row of the subarray, from 0"}),
+        "region_width": (
+            ("region_width",),
+            np.arange(n_widths),
+            {"units": "pixel", "long_name": "columns on either side of the trace"},
+        ),
+        **clocks,
+    }
+    attributes = {
+        "title": "MIRI LRS slitless time series",
+        **provenance.attributes(),
+        "versions": "\n".join(f"{k} {v}" for k, v in installed_versions().items()),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return xarray.Dataset(variables, coordinates, attributes)
+
+
+def time_coordinates(times: Mapping[str, np.ndarray]) -> dict[str, tuple]:
+    """The columns of INT_TIMES as coordinates: barycentric ones as full BJD, the others as MJD."""
+    coordinates = {}
+    for moment in _MOMENTS:
+        bjd = np.asarray(times[f"int_{moment}_BJD_TDB"], dtype=np.float64)
+        # INT_TIMES counts barycentric days like MJD, though its columns are called BJD
+        bjd = np.where(bjd < _MJD_ZERO / 2, bjd + _MJD_ZERO, bjd)
+        mjd = np.asarray(times[f"int_{moment}_MJD_UTC"], dtype=np.float64)
+        coordinates[f"bjd_tdb_{moment}"] = (
+            _BY_INT,
+            bjd,
+            {"units": "d", "long_name": f"{moment} of the integration, BJD in TDB"},
+        )
+        coordinates[f"mjd_utc_{moment}"] = (
+            _BY_INT,
+            mjd,
+            {"units": "d", "long_name": f"{moment} of the integration, MJD in UTC"},
+        )
+    return coordinates
+
+
+def integration_duration_s(clocks: Mapping[str, tuple]) -> float:
+    """Median time between mid-integrations; of a single integration, from its start to its end."""
+    start, mid, end = (clocks[f"bjd_tdb_{moment}"][1] for moment in _MOMENTS)
+    steps = np.diff(mid) if len(mid) > 1 else end - start
+    return float(np.median(steps)) * _SECONDS_PER_DAY
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the packages that a result may depend on; absent ones are passed over."""
+    found = {}
+    for name in (*_PACKAGES, *_CUPY_PACKAGES):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def save_timeseries(dataset: "xarray.Dataset", path: str | Path) -> None:
+    """Write the product as netCDF, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        Where the file cannot be written.
+    """
+    packed = {"zlib": True, "complevel": 4, "shuffle": True}
+    encoding = {name: packed for name, variable in dataset.data_vars.items() if variable.ndim > 1}
+
+    def write(beside: Path) -> None:
+        dataset.to_netcdf(beside, engine="h5netcdf", encoding=encoding)
+
+    try:
+        write_beside(Path(path), write)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def load_timeseries(path: str | Path) -> "xarray.Dataset":
+    """Read a product into memory.
+
+    Raises
+    ------
+    MiriGpuError
+        Where there is no such file, or it is no time series.
+    """
+    import xarray
+
+    if not Path(path).is_file():
+        raise MiriGpuError(f"{path}: no such file")
+    try:
+        dataset = xarray.load_dataset(path, engine="h5netcdf")
+    except (OSError, ValueError) as error:
+        raise MiriGpuError(f"{path}: not a netCDF file ({error})") from None
+    absent = [name for name in _DESCRIPTIONS if name not in dataset]
+    if absent:
+        raise MiriGpuError(f"{path}: expected a time series, it has no {', '.join(absent)}")
+    return dataset

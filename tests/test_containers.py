@@ -1,0 +1,58 @@
+"""The containers: arrays of one backend that move together and cannot be exchanged singly."""
+
+from dataclasses import FrozenInstanceError, replace
+
+import numpy as np
+import pytest
+
+from miri_gpu.backend import namespace, to_host
+from miri_gpu.containers import Ramps, Rates, Readout, Spectra
+from miri_gpu.detector import FRAME_TIME_S
+
+
+def small_rates(**changed):
+    values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    dq = np.zeros(values.shape, np.uint32)
+    arrays = {"data": values, "err": values, "var_poisson": values, "var_rnoise": values, "dq": dq}
+    return Rates(**(arrays | changed))
+
+
+def test_map_reaches_every_array_and_passes_over_the_absent():
+    rates = small_rates().map(lambda array: array[:, 1:])
+    assert rates.data.shape == rates.dq.shape == (2, 2, 4)
+    assert rates.var_flat is None
+    assert isinstance(rates, Rates)
+    assert small_rates(var_flat=np.ones(3)).map(np.negative).var_flat[0] == -1.0
+
+
+def test_map_makes_a_new_container():
+    rates = small_rates()
+    doubled = rates.map(lambda array: array * 2)
+    assert doubled is not rates
+    np.testing.assert_array_equal(doubled.data, 2 * rates.data)
+
+
+def test_containers_travel_to_the_backend_and_back(on_backend, xp):
+    rates = on_backend(small_rates())
+    assert namespace(rates.data, rates.err, rates.dq, rates.var_flat) is xp
+    np.testing.assert_array_equal(rates.map(to_host).data, small_rates().data)
+
+
+def test_containers_cannot_be_changed():
+    spectra = Spectra(flux=np.ones((2, 3)), flux_err=np.ones((2, 3)))
+    with pytest.raises(FrozenInstanceError):
+        spectra.flux = np.zeros((2, 3))
+    with pytest.raises(TypeError):
+        Spectra(np.ones((2, 3)), np.ones((2, 3)))
+    assert replace(spectra, flux=np.zeros((2, 3))).flux_err is spectra.flux_err
+
+
+def test_containers_compare_by_identity():
+    """Comparing arrays would give arrays; two containers are equal where they are the same one."""
+    ramps = Ramps(data=np.ones(2), groupdq=np.zeros(2), pixeldq=np.zeros(2))
+    assert ramps == ramps
+    assert ramps != replace(ramps)
+
+
+def test_readout_is_fast_mode_unless_told():
+    assert Readout() == Readout(group_time_s=FRAME_TIME_S, n_frames=1, group_gap=0)
