@@ -44,10 +44,10 @@ class Workers:
 
     def cut(self, start: int, stop: int, bytes_per_item: int) -> list[slice]:
         """Cut an axis from start to stop into the fewest, even blocks that respect the memory."""
-        n_items = stop - start
+        n_items = max(0, stop - start)
         n_most = max(1, self.bytes_per_block // bytes_per_item)
         n_blocks = -(-n_items // n_most)
-        edges = [start + i * n_items // n_blocks for i in range(n_blocks + 1)]
+        edges = [start + i * n_items // max(1, n_blocks) for i in range(n_blocks + 1)]
         return [slice(a, b) for a, b in pairwise(edges)]
 
     def run(

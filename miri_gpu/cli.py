@@ -1,6 +1,8 @@
 """The command line `miri-gpu`: a skin over the functions of the package."""
 
+import logging
 import sys
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
@@ -23,10 +25,27 @@ def reports_errors(command):
         try:
             return command(*args, **kwargs)
         except MiriGpuError as error:
-            click.echo(f"miri-gpu: error: {error}", err=True)
-            sys.exit(_BAD_INPUT)
+            message = str(error)
+        except OSError as error:  # a full disk, a file that vanished
+            message = f"{error.filename or 'input or output'}: {error.strerror or error}"
+        click.echo(f"miri-gpu: error: {message}", err=True)
+        sys.exit(_BAD_INPUT)
 
     return run
+
+
+@contextmanager
+def warnings_shown(quiet: bool):
+    """Print what the package warns of as one line each, or nothing."""
+    handler = logging.NullHandler() if quiet else logging.StreamHandler()
+    handler.addFilter(lambda record: record.levelno == logging.WARNING)
+    handler.setFormatter(logging.Formatter("miri-gpu: warning: %(message)s"))
+    logger = logging.getLogger("miri_gpu")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -84,7 +103,7 @@ def reduce(segments, output, recipe, settings, memory, quiet, verbose, **options
     from miri_gpu.products import TIME_SERIES, reduce_to_directory
     from miri_gpu.recipe import parse_settings
 
-    with progress.shown(quiet) as shown:
+    with progress.shown(quiet) as shown, warnings_shown(quiet):
         reduce_to_directory(
             segments,
             output,
@@ -219,7 +238,7 @@ def demo(output, backend, quiet):
     from miri_gpu import progress
     from miri_gpu.demo import run_demo
 
-    with progress.shown(quiet) as shown:
+    with progress.shown(quiet) as shown, warnings_shown(quiet):
         result = run_demo(output, backend=backend, progress=shown)
     if not quiet:
         click.echo(comparison_table(result.bands))

@@ -1,6 +1,7 @@
 """The proof on a known observation: simulate it, reduce it, compare with the truth."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -95,10 +96,7 @@ def compare(dataset, observation: Observation, recipe: Recipe) -> tuple[BandComp
     truth = observation.load_truth()
     curves = spectroscopic_light_curves(dataset, BAND_EDGES_UM)
     shapes, true_depths, noises = zip(
-        *(
-            _true_band(dataset, truth, recipe, low, high)
-            for low, high in zip(BAND_EDGES_UM[:-1], BAND_EDGES_UM[1:], strict=True)
-        ),
+        *(_true_band(dataset, truth, recipe, low, high) for low, high in pairwise(BAND_EDGES_UM)),
         strict=True,
     )
     fits = transit_depths(curves, np.stack(shapes))
@@ -112,7 +110,7 @@ def compare(dataset, observation: Observation, recipe: Recipe) -> tuple[BandComp
             scatter=float(fits["residual_scatter"][k]),
             expected_scatter=noises[k],
         )
-        for k, (low, high) in enumerate(zip(BAND_EDGES_UM[:-1], BAND_EDGES_UM[1:], strict=True))
+        for k, (low, high) in enumerate(pairwise(BAND_EDGES_UM))
     )
 
 

@@ -42,6 +42,7 @@ DO_NOT_USE: Final = 1 << 0
 SATURATED: Final = 1 << 1
 JUMP_DET: Final = 1 << 2
 OUTLIER: Final = 1 << 4
+PERSISTENCE: Final = 1 << 5
 AD_FLOOR: Final = 1 << 6
 NO_FLAT_FIELD: Final = 1 << 18
 NO_GAIN_VALUE: Final = 1 << 19

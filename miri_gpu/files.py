@@ -4,13 +4,23 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from miri_gpu.errors import OutputError
+
 
 def write_beside(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside the path, then rename it; nothing stays if that fails."""
+    """Let `write` fill a file beside the path, then rename it; nothing stays if that fails.
+
+    Raises
+    ------
+    OutputError
+        Where the file cannot be written.
+    """
     beside = path.with_name(f".partial-{path.name}")
     try:
         write(beside)
         os.replace(beside, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
     finally:
         beside.unlink(missing_ok=True)
 

@@ -63,6 +63,8 @@ def checked(parameters: Parameters, f, value):
         raise ValueError(f"{name}: expected {describe(allowed, f)}, got nothing")
     if isinstance(value, list):
         value = tuple(value)
+    if isinstance(value, tuple) and tuple[float, ...] in allowed:
+        value = tuple(float(item) if type(item) is int else item for item in value)
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         value = value if int in allowed else float(value)
     fits = any(matches(value, kind) for kind in allowed)

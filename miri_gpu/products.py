@@ -4,6 +4,7 @@ import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from miri_gpu.errors import OutputError
 from miri_gpu.files import write_text
 from miri_gpu.progress import Progress
 from miri_gpu.rate_files import rate_path, write_rates
-from miri_gpu.reduction import Plan, integration_times, make_plan, run_plan
+from miri_gpu.reduction import Plan, make_plan, rate_facts, run_plan
 from miri_gpu.timeseries import save_timeseries
 
 if TYPE_CHECKING:
@@ -46,16 +47,17 @@ def reduce_to_directory(
     Nothing is written before the input is known to be good; the time series comes last, so that a
     directory that holds one is complete.
     """
-    plan = make_plan(segments, recipe, settings or {}, backend, references, partial)
-    directory = prepare(directory, overwrite=overwrite)
-    with logged(directory / LOG, verbose):
+    with logged(verbose) as log_to:
+        plan = make_plan(segments, recipe, settings or {}, backend, references, partial)
+        directory = prepare(directory, overwrite=overwrite)
+        log_to(directory / LOG)
         log_plan(plan)
 
         def save(segment, rates):
             (directory / RATES).mkdir(exist_ok=True)
-            times = integration_times(plan, segment)
             path = rate_path(directory / RATES, segment)
-            write_rates(path, rates, segment, times, plan.recipe, plan.calibration)
+            facts = rate_facts(plan, segment)
+            write_rates(path, rates, segment, facts, plan.recipe, plan.calibration)
             log.info("wrote %s", path)
 
         dataset = run_plan(
@@ -64,6 +66,7 @@ def reduce_to_directory(
             progress=progress,
             on_rates=save if save_rates else None,
         )
+        (directory / TIME_SERIES).unlink(missing_ok=True)  # the rest would no longer belong to it
         write_text(directory / RECIPE, plan.recipe.to_toml())
         save_all_figures(dataset, directory / FIGURES, progress)
         save_timeseries(dataset, directory / TIME_SERIES)
@@ -121,24 +124,38 @@ def prepare(directory: str | Path, *, overwrite: bool) -> Path:
 
 
 @contextmanager
-def logged(path: Path, verbose: bool):
-    """Write what the package logs, and warnings, to a file; more of it where verbose."""
-    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+def logged(verbose: bool):
+    """Keep what the package logs, and warnings, until it is known which file they go to.
+
+    Yields
+    ------
+    function of the path of that file
+    """
+    kept = MemoryHandler(capacity=1, flushLevel=logging.DEBUG)
+    kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     package, others = logging.getLogger("miri_gpu"), logging.getLogger("py.warnings")
     level = package.level
     package.setLevel(logging.DEBUG if verbose else logging.INFO)
     for logger in (package, others):
-        logger.addHandler(handler)
+        logger.addHandler(kept)
     logging.captureWarnings(True)
+
+    def log_to(path: Path) -> None:
+        file = logging.FileHandler(path, mode="w", encoding="utf-8")
+        file.setFormatter(kept.formatter)
+        kept.setTarget(file)
+        kept.flush()
+
     try:
-        yield
+        yield log_to
     except BaseException:
         package.exception("stopped")
         raise
     finally:
         logging.captureWarnings(False)
         for logger in (package, others):
-            logger.removeHandler(handler)
+            logger.removeHandler(kept)
         package.setLevel(level)
-        handler.close()
+        if kept.target is not None:
+            kept.target.close()
+        kept.close()

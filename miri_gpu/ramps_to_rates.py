@@ -282,8 +282,9 @@ def measure_frames(segment: Segment, job: Job) -> FrameCorrections:
             drifts = measure_reference_pixels(ramps, params=recipe["reference_pixel"])
             ramps = subtract_reference_pixels(ramps, drifts)
         if recipe.runs("group_background_subtract"):
+            unusable = ramps.groupdq | (ramps.pixeldq & detector.DO_NOT_USE).astype(xp.uint8)
             background = measure_background(
-                ramps.data, ramps.groupdq, params=recipe["group_background_subtract"]
+                ramps.data, unusable, params=recipe["group_background_subtract"]
             )
         measured[ints.start] = FrameCorrections(drifts, background)
 
@@ -322,6 +323,11 @@ def with_custom_linearity(segment: Segment, job: Job) -> Job:
         xp.concatenate([part.groupdq for part in ordered], axis=2),
         params=params,
     )
+    if not bool(xp.isfinite(coefficients).all()):
+        raise SegmentError(
+            f"{segment.path}: custom_linearity: the samples of the rows and groups used do not "
+            "determine the non-linearity of every amplifier"
+        )
     linearity = expand_linearity(coefficients, detector.N_ROWS, detector.N_COLS)
     calibration = replace(
         job.calibration,

@@ -1,5 +1,6 @@
 """Rate images on disk, `*_rateints.fits`: written as jwst's, and read back to enter stage 2."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ from miri_gpu.calibration import Calibration
 from miri_gpu.containers import Rates
 from miri_gpu.errors import SegmentError
 from miri_gpu.files import write_beside
+from miri_gpu.integration_times import TIME_COLUMNS
 from miri_gpu.recipe import Recipe
-from miri_gpu.segments import TIME_COLUMNS, Segment
+from miri_gpu.segments import Segment
 
 _PLANES = {
     "SCI": ("data", "DN/s"),
@@ -42,6 +44,34 @@ _REFERENCE_KEYWORDS = {
 }
 
 
+USED_TIME = "USEDTIME"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateFacts:
+    """What a file of rate images says of them.
+
+    Attributes
+    ----------
+    first_integration : int
+        Index, from 0, of the first integration among those of the whole exposure that remain.
+    n_ints_of_exposure : int
+        How many remain.
+    n_groups : int
+        Groups of an integration.
+    used_time_s : float [s]
+        Time from the first to the last group that was fitted.
+    times : dict of (n_ints,) float64 [days]
+        The columns of INT_TIMES.
+    """
+
+    first_integration: int
+    n_ints_of_exposure: int
+    n_groups: int
+    used_time_s: float
+    times: dict[str, np.ndarray]
+
+
 def rate_path(directory: Path, segment: Segment) -> Path:
     """Where a segment's rate images go: its own name, `_uncal` become `_rateints`."""
     stem = segment.path.name.removesuffix(".fits").removesuffix("_uncal")
@@ -52,7 +82,7 @@ def write_rates(
     path: Path,
     rates: Rates,
     segment: Segment,
-    times: dict[str, np.ndarray],
+    facts: RateFacts,
     recipe: Recipe,
     calibration: Calibration,
 ) -> None:
@@ -63,16 +93,14 @@ def write_rates(
     path : the file, replaced if it exists
     rates : Rates, on any backend
     segment : the segment they were made of, whose headers they carry on
-    times : the columns of INT_TIMES, for the integrations of the rates
+    facts : RateFacts
     recipe, calibration : what the header says was done, and with which references
     """
     from astropy.io import fits
 
-    hdus = fits.HDUList([fits.PrimaryHDU(header=_primary(path, rates, segment, recipe))])
-    for keyword, kind in _REFERENCE_KEYWORDS.items():
-        if kind in calibration.files:
-            hdus[0].header[keyword] = calibration.files[kind]
-    hdus[0].header["CRDS_CTX"] = calibration.context
+    hdus = fits.HDUList(
+        [fits.PrimaryHDU(header=_primary(path, segment, facts, recipe, calibration))]
+    )
     for extension, (name, unit) in _PLANES.items():
         hdu = fits.ImageHDU(to_host(getattr(rates, name)), name=extension)
         if extension == "SCI":
@@ -80,7 +108,7 @@ def write_rates(
         if unit is not None:
             hdu.header["BUNIT"] = unit
         hdus.append(hdu)
-    hdus.append(_int_times(segment.first_integration, times))
+    hdus.append(_int_times(facts))
     write_beside(path, lambda beside: hdus.writeto(beside, overwrite=True))
 
 
@@ -105,7 +133,9 @@ def load_rates(segment: Segment, integrations: np.ndarray) -> Rates:
     return Rates(**planes)
 
 
-def _primary(path: Path, rates: Rates, segment: Segment, recipe: Recipe):
+def _primary(
+    path: Path, segment: Segment, facts: RateFacts, recipe: Recipe, calibration: Calibration
+):
     from miri_gpu import __version__
 
     header = segment.primary.copy()
@@ -115,7 +145,18 @@ def _primary(path: Path, rates: Rates, segment: Segment, recipe: Recipe):
     header["CAL_VER"] = f"miri_gpu {__version__}"
     for keyword, step in _STEP_KEYWORDS.items():
         header[keyword] = "COMPLETE" if recipe.runs(step) else "SKIPPED"
-    header["INTEND"] = segment.first_integration + rates.data.shape[0]
+    for keyword, kind in _REFERENCE_KEYWORDS.items():
+        if kind in calibration.files:
+            header[keyword] = calibration.files[kind]
+    if recipe.runs("custom_linearity"):
+        header["R_LINEAR"] = "measured on the observation"
+    header["CRDS_CTX"] = calibration.context
+    header["NINTS"] = facts.n_ints_of_exposure
+    header["INTSTART"] = facts.first_integration + 1
+    header["INTEND"] = facts.first_integration + len(facts.times[TIME_COLUMNS[0]])
+    header["NGROUPS"] = facts.n_groups
+    header["EFFINTTM"] = facts.n_groups * segment.readout.group_time_s
+    header[USED_TIME] = (facts.used_time_s, "[s] from the first to the last group fitted")
     return header
 
 
@@ -127,13 +168,14 @@ def _carry_on(old, new) -> None:
             new.append(card)
 
 
-def _int_times(first_integration: int, times: dict[str, np.ndarray]):
+def _int_times(facts: RateFacts):
     from astropy.io import fits
 
-    n_ints = len(times[TIME_COLUMNS[0]])
-    numbers = first_integration + 1 + np.arange(n_ints, dtype=np.int32)
+    n_ints = len(facts.times[TIME_COLUMNS[0]])
+    numbers = facts.first_integration + 1 + np.arange(n_ints, dtype=np.int32)
     columns = [fits.Column(name="integration_number", format="J", array=numbers)]
     columns += [
-        fits.Column(name=name, format="D", array=times[name], unit="d") for name in TIME_COLUMNS
+        fits.Column(name=name, format="D", array=facts.times[name], unit="d")
+        for name in TIME_COLUMNS
     ]
     return fits.BinTableHDU.from_columns(columns, name="INT_TIMES")

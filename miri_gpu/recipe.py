@@ -6,8 +6,11 @@ user's TOML file and by single settings, in this order.
 """
 
 import json
+import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -220,7 +223,7 @@ def load_recipe(recipe: str | Path | None, n_groups: int) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{path}: not a TOML recipe ({error})") from None
     name = content.pop("name", by_groups)
-    if name not in NAMED_RECIPES:
+    if not isinstance(name, str) or name not in NAMED_RECIPES:
         raise RecipeError(f"{path}: name: expected one of {', '.join(NAMED_RECIPES)}, got {name!r}")
     return named_recipe(name).updated(content, str(path))
 
@@ -246,9 +249,20 @@ def parse_settings(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
         try:
             parsed = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
-            parsed = value.strip()  # an unquoted text
+            parsed = value.strip() or None  # an unquoted text, or nothing
         settings.setdefault(step, {})[key] = parsed
     return settings
+
+
+@contextmanager
+def settings_at_fault():
+    """Turn the ValueError by which a step refuses its own settings into a RecipeError."""
+    try:
+        yield
+    except ValueError as error:
+        if re.split("[.:]", str(error))[0] not in _SECTION:
+            raise
+        raise RecipeError(str(error)) from None
 
 
 def _known_section(step: str, values: Any, source: str) -> Section:
@@ -291,4 +305,6 @@ def _toml_settings(params: Parameters) -> list[str]:
 def _toml(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, float) and math.isinf(value):
+        return "inf" if value > 0 else "-inf"
     return json.dumps(value)  # JSON's numbers, texts and booleans are TOML's

@@ -32,9 +32,10 @@ from miri_gpu.ramps_to_rates import (
     segment_to_rates,
     with_custom_linearity,
 )
-from miri_gpu.rate_files import load_rates
+from miri_gpu.rate_files import USED_TIME, RateFacts, load_rates
 from miri_gpu.rates_to_spectra import Extraction, extraction_params, rates_to_extraction
-from miri_gpu.recipe import Recipe, load_recipe
+from miri_gpu.recipe import Recipe, load_recipe, settings_at_fault
+from miri_gpu.rehearsal import rehearse
 from miri_gpu.segments import Segment, open_segments
 from miri_gpu.spectra.align import align_spectra, measure_shifts
 from miri_gpu.spectra.box import spectrum_wavelengths
@@ -49,14 +50,14 @@ log = logging.getLogger(__name__)
 _SECONDS_PER_DAY = 86400.0
 
 # Steps that need a reference file: without one (N/A for this mode) they are left out.
-_REFERENCE_OF_STEP = {
+_STAGE_1_REFERENCES = {
     "dq_init": "mask",
     "saturation": "saturation",
     "reset": "reset",
     "linearity": "linearity",
     "dark_current": "dark",
-    "flat_field": "flat",
 }
+_REFERENCE_OF_STEP = {**_STAGE_1_REFERENCES, "flat_field": "flat"}
 
 
 @dataclass(frozen=True)
@@ -124,16 +125,23 @@ def make_plan(
         recipe = load_recipe(recipe, segments[0].n_groups)
     recipe = recipe.updated(settings, "settings")
     chosen = backends.select(backend)
-    calibration = load_calibration(segments[0].path, references=references)
+    calibration = load_calibration(
+        segments[0].path,
+        references=references,
+        types=reference_types(recipe, from_ramps=segments[0].holds_ramps),
+    )
     if recipe.runs("custom_gain"):
         calibration = calibration.with_gain(recipe["custom_gain"])
-    recipe = _without_absent_references(recipe, calibration)
+    recipe = _without_absent_references(recipe, calibration, segments[0].holds_ramps)
     kept = kept_integrations(segments, recipe)
     check_groups(recipe, segments)
+    with settings_at_fault():
+        rehearse(recipe, segments[0])
     warn_of_idle_jumps(recipe, segments)
     return Plan(segments, recipe, calibration, chosen, kept)
 
 
+@settings_at_fault()
 def run_plan(
     plan: Plan,
     *,
@@ -227,6 +235,28 @@ def provenance(plan: Plan, job: Job) -> "Provenance":
     )
 
 
+def n_parts(plan: Plan) -> int:
+    """How many integrations the recipe makes of one that was observed."""
+    first = plan.segments[0]
+    if not (first.holds_ramps and plan.recipe.runs("regroup")):
+        return 1
+    return first.n_groups // plan.recipe["regroup"].n_groups
+
+
+def rate_facts(plan: Plan, segment: Segment) -> RateFacts:
+    """What the file of a segment's rate images says of them, as if they were observed so."""
+    n_observed = segment.primary.get("NINTS", len(plan.kept))
+    n_dropped = int((~plan.kept).sum())
+    cut = segment.holds_ramps and plan.recipe.runs("regroup")
+    return RateFacts(
+        first_integration=int(plan.kept[: segment.first_integration].sum()) * n_parts(plan),
+        n_ints_of_exposure=(n_observed - n_dropped) * n_parts(plan),
+        n_groups=plan.recipe["regroup"].n_groups if cut else segment.n_groups,
+        used_time_s=used_time_s(plan.recipe, segment),
+        times=integration_times(plan, segment),
+    )
+
+
 def integration_numbers(plan: Plan) -> np.ndarray:
     """Number in the exposure, from 1, of each integration of the product.
 
@@ -236,10 +266,7 @@ def integration_numbers(plan: Plan) -> np.ndarray:
     for segment in plan.segments:
         first = segment.first_integration
         kept = first + np.flatnonzero(plan.kept[first : first + segment.n_ints])
-        n_parts = 1
-        if segment.holds_ramps and plan.recipe.runs("regroup"):
-            n_parts = segment.n_groups // plan.recipe["regroup"].n_groups
-        numbers.append((kept[:, None] * n_parts + np.arange(n_parts)).ravel() + 1)
+        numbers.append((kept[:, None] * n_parts(plan) + np.arange(n_parts(plan))).ravel() + 1)
     return np.concatenate(numbers)
 
 
@@ -290,29 +317,66 @@ def kept_integrations(segments: Sequence[Segment], recipe: Recipe) -> np.ndarray
 def check_groups(recipe: Recipe, segments: Sequence[Segment]) -> None:
     """Raise RecipeError where the recipe asks for groups that the ramps do not have."""
     first = segments[0]
-    if not first.holds_ramps:
-        return
+    if not first.holds_ramps and USED_TIME in first.primary:
+        return  # they were dropped, and it is known how many
     n_groups = first.n_groups
-    if recipe.runs("regroup") and recipe["regroup"].n_groups > n_groups:
-        raise RecipeError(
-            f"regroup.n_groups: expected at most the {n_groups} groups of {first.path}, "
-            f"got {recipe['regroup'].n_groups}"
-        )
     if recipe.runs("drop_groups"):
-        dropped = recipe["drop_groups"].drop_groups
-        _check_indices("drop_groups.drop_groups", dropped, n_groups, "groups")
-        n_left = len(set(range(n_groups)) - {group % n_groups for group in dropped})
-        if n_left < 2:
+        _check_indices(
+            "drop_groups.drop_groups", recipe["drop_groups"].drop_groups, n_groups, "groups"
+        )
+    n_new = n_groups
+    if first.holds_ramps and recipe.runs("regroup"):
+        n_new = recipe["regroup"].n_groups
+        if n_new > n_groups:
             raise RecipeError(
-                f"drop_groups.drop_groups: expected to leave at least 2 of the {n_groups} groups "
-                f"of {first.path}, got {n_left} left"
+                f"regroup.n_groups: expected at most the {n_groups} groups of {first.path}, "
+                f"got {n_new}"
             )
+        if n_groups % n_new:
+            log.warning(
+                "regroup.n_groups: the last %d of %d groups are left over and lost",
+                n_groups % n_new,
+                n_groups,
+            )
+    n_left = int(used_groups(recipe, first).sum(axis=1).min())
+    if n_left < 2:
+        raise RecipeError(
+            f"drop_groups.drop_groups, regroup.n_groups: expected to leave at least 2 of {n_new} "
+            f"groups in each integration of {first.path}, got {n_left} left"
+        )
+
+
+def used_groups(recipe: Recipe, segment: Segment) -> np.ndarray:
+    """Which groups of an integration, or of the parts it is cut into, are not dropped.
+
+    Returns
+    -------
+    (n_parts, n_groups) bool
+    """
+    if not segment.holds_ramps:  # whatever was cut into them, rate images are cut no more
+        recipe = recipe.updated({"regroup": {"skip": True}}, "rate images")
+    return ~dropped_groups(recipe, 1, segment.n_groups)
 
 
 def used_time_s(recipe: Recipe, segment: Segment) -> float:
-    """Time over which a ramp was fitted, from its first to its last used group [s]."""
-    used = ~dropped_groups(recipe, 1, segment.n_groups)[0]
-    return float(np.ptp(np.flatnonzero(used))) * segment.readout.group_time_s
+    """Time over which a ramp was fitted, from its first to its last used group [s].
+
+    Of the parts of a cut integration, the median; of rate images, what their header says, or else
+    what follows from the groups that the recipe drops.
+    """
+    if not segment.holds_ramps and USED_TIME in segment.primary:
+        return segment.primary[USED_TIME]
+    n_steps = [np.ptp(np.flatnonzero(used)) for used in used_groups(recipe, segment)]
+    return float(np.median(n_steps)) * segment.readout.group_time_s
+
+
+def reference_types(recipe: Recipe, *, from_ramps: bool) -> list[str]:
+    """The types of reference file that a reduction with this recipe reads."""
+    of_step = _REFERENCE_OF_STEP if from_ramps else {"flat_field": "flat"}
+    types = [reference for step, reference in of_step.items() if recipe.runs(step)]
+    if recipe.runs("custom_linearity") and "linearity" in types:
+        types.remove("linearity")
+    return [*types, "gain", "specwcs", *(["readnoise"] if from_ramps else [])]
 
 
 def _check_indices(name: str, indices: Sequence[int], n: int, what: str) -> None:
@@ -323,11 +387,14 @@ def _check_indices(name: str, indices: Sequence[int], n: int, what: str) -> None
             )
 
 
-def _without_absent_references(recipe: Recipe, calibration: Calibration) -> Recipe:
+def _without_absent_references(
+    recipe: Recipe, calibration: Calibration, from_ramps: bool
+) -> Recipe:
     """Leave out the steps that have no reference file for this mode, and say so."""
+    wanted = reference_types(recipe, from_ramps=from_ramps)
     changes = {}
     for step, reference in _REFERENCE_OF_STEP.items():
-        if recipe.runs(step) and getattr(calibration, reference) is None:
+        if recipe.runs(step) and reference in wanted and getattr(calibration, reference) is None:
             log.warning("%s is left out: there is no %s reference for this mode", step, reference)
             changes[step] = {"skip": True}
     return recipe.updated(changes, "references")

@@ -16,18 +16,9 @@ import numpy as np
 from miri_gpu import detector
 from miri_gpu.containers import Array, Readout
 from miri_gpu.errors import SegmentError
+from miri_gpu.integration_times import integration_times
 
-TIME_COLUMNS = (
-    "int_start_MJD_UTC",
-    "int_mid_MJD_UTC",
-    "int_end_MJD_UTC",
-    "int_start_BJD_TDB",
-    "int_mid_BJD_TDB",
-    "int_end_BJD_TDB",
-)
 _IDENTITY = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
-_SECONDS_PER_DAY = 86400.0
-_LIGHT_SPEED_KM_S = 299792.458
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +104,10 @@ class Segment:
         -------
         (n_ints, n_groups, n_rows, n_cols) : the file's big-endian type, contiguous
         """
-        if len(integrations) == self.n_ints:
-            return np.ascontiguousarray(self.raw[:, :, rows])
-        return self.raw[integrations][:, :, rows]
+        wanted = self.raw[:, :, rows]  # a view: only what is picked of it is read
+        if len(integrations) != self.n_ints:
+            wanted = wanted[integrations]
+        return np.ascontiguousarray(wanted)
 
     def read_plane(self, extension: str) -> np.ndarray:
         """Read a whole extension of a rate file, scaled, in native byte order."""
@@ -181,17 +173,27 @@ def open_segment(path: str | Path) -> Segment:
     if not path.exists():
         raise SegmentError(f"{path}: no such file")
     try:
+        _check_start(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", fits.verify.VerifyWarning)
             warnings.filterwarnings("ignore", "File may have been truncated")
             with fits.open(path, memmap=True) as hdus:
                 primary, science, times = _read_headers(path, hdus)
-    except (OSError, TypeError) as error:
+    except (OSError, TypeError, ValueError, fits.VerifyError) as error:
         raise SegmentError(f"{path}: not a readable FITS file ({error})") from None
     segment = Segment(path, primary, science, {})
     _check_mode(segment)
     _check_complete(segment)
     return Segment(path, primary, science, integration_times(segment, times))
+
+
+def _check_start(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start[:2] == b"\x1f\x8b":
+        raise SegmentError(f"{path}: compressed: expected a plain FITS file, gunzip it first")
+    if start != b"SIMPLE":
+        raise SegmentError(f"{path}: not a FITS file")
 
 
 def _read_headers(path: Path, hdus):
@@ -299,7 +301,19 @@ def _check_numbers(segments: Sequence[Segment], partial: bool) -> None:
             raise SegmentError(
                 f"{segment.path}: segment {segment.number} is repeated, it came as {before.path}"
             )
+        begin, end = segment.first_integration, before.first_integration + before.n_ints
+        if begin < end:
+            raise SegmentError(
+                f"{segment.path}: INTSTART: expected more than the {end} integrations up to the "
+                f"end of {before.path}, got {begin + 1}"
+            )
     n_segments = segments[0].primary.get("EXSEGTOT", len(segments))
+    for segment in segments:
+        if not 1 <= segment.number <= n_segments:
+            raise SegmentError(
+                f"{segment.path}: EXSEGNUM: expected 1 to {n_segments} (EXSEGTOT), "
+                f"got {segment.number}"
+            )
     missing = sorted(set(range(1, n_segments + 1)) - {segment.number for segment in segments})
     if missing and not partial:
         numbers = ", ".join(str(number) for number in missing)
@@ -307,82 +321,3 @@ def _check_numbers(segments: Sequence[Segment], partial: bool) -> None:
             f"segments: expected all {n_segments} segments of the exposure, "
             f"missing {numbers} (reduce what there is with --partial)"
         )
-
-
-def integration_times(segment: Segment, table: np.ndarray | None) -> dict[str, np.ndarray]:
-    """The times of a segment's integrations: from INT_TIMES, or reconstructed from the header.
-
-    INT_TIMES may list more integrations than the segment holds; they are matched by number. Where
-    the table is absent or does not cover the segment, the times follow from EXPSTART and the
-    cadence, with a warning.
-
-    Raises
-    ------
-    SegmentError
-        Where the header lacks what the reconstruction needs.
-    """
-    numbers = segment.first_integration + 1 + np.arange(segment.n_ints)
-    if table is None or len(table) == 0:
-        found = "no INT_TIMES"
-    else:
-        columns = {name.lower(): name for name in table.dtype.names}
-        order = {int(n): i for i, n in enumerate(table[columns["integration_number"]])}
-        if all(int(number) in order for number in numbers):
-            picked = [order[int(number)] for number in numbers]
-            return {
-                name: table[columns[name.lower()]][picked].astype(np.float64)
-                for name in TIME_COLUMNS
-            }
-        found = f"INT_TIMES with {len(table)} rows"
-    warnings.warn(
-        f"{segment.path}: expected INT_TIMES of {segment.n_ints} integrations, got {found}: "
-        "times are reconstructed from the header",
-        stacklevel=2,
-    )
-    return _reconstructed_times(segment, numbers)
-
-
-def _reconstructed_times(segment: Segment, numbers: np.ndarray) -> dict[str, np.ndarray]:
-    header = segment.primary
-    for keyword in ("EXPSTART", "NGROUPS", "TFRAME"):
-        if keyword not in header:
-            raise SegmentError(
-                f"{segment.path}: {keyword}: expected, to reconstruct the missing INT_TIMES, "
-                "got none"
-            )
-    n_resets = header.get("NRSTS1", 1)
-    integration_s = header["NGROUPS"] * segment.readout.group_time_s
-    cadence_s = integration_s + n_resets * header["TFRAME"]
-    start = header["EXPSTART"] + (numbers - 1) * cadence_s / _SECONDS_PER_DAY
-    mjd = {
-        "start": start,
-        "mid": start + 0.5 * integration_s / _SECONDS_PER_DAY,
-        "end": start + integration_s / _SECONDS_PER_DAY,
-    }
-    times = {f"int_{moment}_MJD_UTC": mjd[moment] for moment in mjd}
-    for moment in mjd:
-        times[f"int_{moment}_BJD_TDB"] = _bjd_tdb(segment, mjd[moment])
-    return times
-
-
-def _bjd_tdb(segment: Segment, mjd_utc: np.ndarray) -> np.ndarray:
-    """Barycentric time of an event seen at JWST, from the ephemeris in the header.
-
-    Like the columns of INT_TIMES, as BJD_TDB - 2400000.5.
-    """
-    from astropy.time import Time
-
-    names = ("JWST_X", "JWST_Y", "JWST_Z")
-    headers = {**segment.primary, **segment.science}
-    target = [headers.get(name) for name in ("TARG_RA", "TARG_DEC")]
-    position_km = [headers.get(name) for name in names]
-    if None in target or None in position_km:
-        raise SegmentError(
-            f"{segment.path}: {', '.join(names)}, TARG_RA, TARG_DEC: expected, to reconstruct "
-            "the barycentric times of the missing INT_TIMES, got not all of them"
-        )
-    ra, dec = np.radians(target)
-    towards = np.array([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
-    light_travel_s = float(np.dot(position_km, towards)) / _LIGHT_SPEED_KM_S
-    tdb = Time(mjd_utc, format="mjd", scale="utc").tdb.mjd
-    return tdb + light_travel_s / _SECONDS_PER_DAY

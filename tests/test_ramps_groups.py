@@ -5,12 +5,14 @@ import pytest
 from ramp_cases import SHAPE, random_ramps
 
 from miri_gpu.backend import to_host
+from miri_gpu.containers import Readout
 from miri_gpu.ramps.groups import (
     DropGroupsParams,
     DropIntegrationsParams,
     RegroupParams,
     drop_groups,
     drop_integrations,
+    dropped_groups,
     kept_integrations,
     regroup,
     regrouped_shape,
@@ -77,3 +79,27 @@ def test_regrouped_integrations_follow_in_time(on_backend, rng):
 def test_too_few_groups_to_regroup(rng):
     with pytest.raises(ValueError, match=r"regroup.n_groups: expected at most the 7 .* got 10"):
         regroup(random_ramps(rng))
+
+
+def test_the_first_integration_of_the_exposure_may_lose_more(on_backend, rng):
+    ramps = random_ramps(rng)
+    params = DropGroupsParams(drop_groups=(0, -1), drop_groups_first_integration=(0, 1, 2))
+    for first_integration, extra in ((0, [1, 2]), (1, [])):
+        readout = Readout(first_integration=first_integration)
+        expected = ramps.groupdq.copy()
+        expected[:, [0, 6]] |= 1
+        expected[0, extra] |= 1
+        dropped = drop_groups(on_backend(ramps), params=params, readout=readout)
+        np.testing.assert_array_equal(to_host(dropped.groupdq), expected)
+        listed = dropped_groups(3, 7, params=params, readout=readout)
+        assert np.flatnonzero(listed[0]).tolist() == sorted([0, *extra, 6])
+        assert np.flatnonzero(listed[1]).tolist() == [0, 6]
+
+
+def test_the_first_integration_must_keep_a_group(rng):
+    params = DropGroupsParams(drop_groups=(0, 1, 2), drop_groups_first_integration=(3, 4, 5, 6))
+    with pytest.raises(ValueError, match=r"drop_groups_first_integration: .* at least one of 7"):
+        drop_groups(random_ramps(rng), params=params)
+    params = DropGroupsParams(drop_groups_first_integration=(7,))
+    with pytest.raises(ValueError, match=r"drop_groups_first_integration: .* got 7"):
+        drop_groups(random_ramps(rng), params=params)

@@ -32,10 +32,7 @@ def observation(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def truth(observation):
-    import xarray
-
-    with xarray.open_dataset(observation.truth, engine="h5netcdf") as dataset:
-        yield dataset.load()
+    return observation.load_truth()
 
 
 @pytest.fixture
@@ -172,8 +169,8 @@ def stsci_rates(observation):
     import jwst.step
     from jwst import datamodels
 
-    logging.disable(logging.CRITICAL)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging.root.manager, "disable", logging.CRITICAL)
         patch.setenv("CRDS_PATH", str(observation.crds_path))
         patch.setenv("CRDS_CONTEXT", observation.crds_context)
         model = datamodels.RampModel(str(observation.segments[1]))
@@ -184,7 +181,6 @@ def stsci_rates(observation):
             options = {"skip": False} if name == "EmiCorrStep" else {}
             model = step.call(model, **options)
             model = model[1] if isinstance(model, tuple) else model  # RampFitStep gives two
-    logging.disable(logging.NOTSET)
     return model
 
 
@@ -227,7 +223,7 @@ def test_any_other_type_of_reference_is_not_applicable(crds, observation):
 def test_references_agree_with_the_truth(observation, truth):
     from astropy.io import fits
 
-    folder = observation.crds_path / "references" / "jwst" / "miri"
+    folder = observation.references
     rows, cols = slice(528, 528 + N_ROWS), slice(0, N_COLS)
 
     def reference(kind, name):

@@ -49,19 +49,23 @@ class BrokenRamps:
 
     def put(self, cube, values) -> None:
         """Write the values of these ramps into a contiguous array (n_ints, n_rows, n_cols)."""
+        if not cube.flags.c_contiguous:
+            raise ValueError("expected a contiguous array: the values would go into a copy of it")
         cube.reshape(-1)[self.place] = values.astype(cube.dtype)
 
 
 def gather_broken_ramps(
     data, groupdq, is_broken, n_fitted, after_dropped, suppress_one_group, *, xp
-) -> BrokenRamps:
-    """Take the broken ramps out of the cube.
+) -> BrokenRamps | None:
+    """Take the broken ramps out of the cube; None where there are none.
 
     A jump in the first group after dropped ones is no jump of what is left. Where one-group ramps
     are suppressed, all their groups become DO_NOT_USE.
     """
     n_ints, n_groups, n_rows, n_cols = data.shape
     place = xp.flatnonzero(is_broken)
+    if place.size == 0:
+        return None
     integration, pixel = place // (n_rows * n_cols), place % (n_rows * n_cols)
 
     def samples(cube, n):
@@ -119,7 +123,7 @@ def fit_broken_ramps(broken, invalid, noise, readout, *, xp):
     noise = PixelNoise(
         **{f.name: getattr(noise, f.name).reshape(-1)[broken.pixel] for f in fields(noise)}
     )
-    single_speed = xp.where(broken.only_first, _first_group_speed(readout), 1.0)
+    single_speed = 1.0 + broken.only_first * (_first_group_speed(readout) - 1.0)
     flags = broken.groupdq[: len(broken.data)]
     fits = fit_segments(broken.data, flags, noise, single_speed, xp=xp)
     invalid = invalid.reshape(-1)[broken.pixel] | hopeless

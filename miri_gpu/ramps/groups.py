@@ -6,8 +6,10 @@ The ExoTiC-MIRI steps drop_groups, drop_integrations and regroup, by their defin
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
+
 from miri_gpu.backend import namespace
-from miri_gpu.containers import Ramps
+from miri_gpu.containers import Ramps, Readout
 from miri_gpu.detector import DO_NOT_USE
 from miri_gpu.parameters import Parameters, option
 
@@ -20,6 +22,11 @@ class DropGroupsParams(Parameters):
 
     drop_groups: tuple[int, ...] = option(
         (), "groups to leave out, from 0; negative ones count from the end"
+    )
+    drop_groups_first_integration: tuple[int, ...] = option(
+        (),
+        "more groups to leave out in the first integration of the exposure, which settles for "
+        "longer; counted likewise",
     )
 
 
@@ -43,13 +50,49 @@ class RegroupParams(Parameters):
     n_groups: int = option(10, "groups of each new, shorter integration", at_least=1)
 
 
-def drop_groups(ramps: Ramps, *, params: DropGroupsParams) -> Ramps:
+def dropped_groups(
+    n_ints: int,
+    n_groups: int,
+    *,
+    params: DropGroupsParams,
+    readout: Readout = Readout(),  # noqa: B008 - frozen
+) -> np.ndarray:
+    """Which groups drop_groups leaves out of integrations that follow one another.
+
+    Returns
+    -------
+    (n_ints, n_groups) bool, on the host
+
+    Raises
+    ------
+    ValueError
+        Where a group does not exist, or none would be left.
+    """
+    everywhere, at_first = params.drop_groups, params.drop_groups_first_integration
+    _kept("drop_groups.drop_groups", everywhere, n_groups, "groups")
+    _kept("drop_groups.drop_groups_first_integration", at_first, n_groups, "groups")
+    _kept("drop_groups.drop_groups_first_integration", everywhere + at_first, n_groups, "groups")
+    dropped = np.zeros((n_ints, n_groups), dtype=bool)
+    dropped[:, list(everywhere)] = True
+    if readout.first_integration == 0:
+        dropped[:1, list(at_first)] = True
+    return dropped
+
+
+def drop_groups(
+    ramps: Ramps,
+    *,
+    params: DropGroupsParams,
+    readout: Readout = Readout(),  # noqa: B008 - frozen
+) -> Ramps:
     """Flag DO_NOT_USE on whole groups; the data stay as they are.
 
     Parameters
     ----------
     ramps : Ramps
     params : DropGroupsParams
+    readout : Readout
+        Says which integration of the exposure comes first.
 
     Returns
     -------
@@ -60,12 +103,10 @@ def drop_groups(ramps: Ramps, *, params: DropGroupsParams) -> Ramps:
     ValueError
         Where a group does not exist, or none would be left.
     """
-    n_groups = ramps.data.shape[1]
-    _kept("drop_groups.drop_groups", params.drop_groups, n_groups, "groups")
-    groupdq = ramps.groupdq.copy()
-    for group in params.drop_groups:
-        groupdq[:, group] |= DO_NOT_USE
-    return replace(ramps, groupdq=groupdq)
+    xp = namespace(ramps.data, ramps.groupdq)
+    dropped = dropped_groups(*ramps.data.shape[:2], params=params, readout=readout)
+    flags = xp.asarray(dropped.astype(np.uint8) * DO_NOT_USE)
+    return replace(ramps, groupdq=ramps.groupdq | flags[:, :, None, None])
 
 
 def kept_integrations(n_ints: int, params: DropIntegrationsParams) -> tuple[int, ...]:

@@ -141,9 +141,9 @@ def _farthest(columns, first, stop, median, *, xp):
 
 
 def _limit(count, thresholds, *, xp):
-    two, three, normal = thresholds
-    few = xp.where(count == 3, three, xp.where(count == 2, two, math.inf))
-    return xp.where(count >= 4, normal, few)
+    limit = xp.full(count.shape, math.inf)  # a single value has nothing to be compared with
+    limit[count == 2], limit[count == 3], limit[count >= 4] = thresholds
+    return limit
 
 
 def _median_without_largest(columns, first, top, stop, *, xp):

@@ -182,76 +182,71 @@ def flag_jumps(
     groupdq = ramps.groupdq
     if method != "none" and groups:
         differences = first_differences(ramps.data, groupdq, gain, groups, xp=xp)
-        read_var = _read_variance(read_noise, gain, readout, xp=xp)
-        low, high = _usual_range(differences, read_var, method, params, xp=xp)
-        signed = method != "iterative"
-        groupdq = flag_outside(groupdq, differences, low, high, signed=signed, xp=xp)
         if median_gain is None:
             median_gain = median_of(sorted_columns(gain.reshape(-1, 1), xp=xp), xp=xp)
-        groupdq = _flag_around(
-            groupdq, differences, read_var, median_gain, params, readout.group_time_s, xp=xp
+        read_var = ((read_noise * gain) ** 2).astype(xp.float64) / readout.n_frames
+        groupdq = _flag(
+            groupdq, differences, read_var, median_gain, method, params, readout.group_time_s, xp=xp
         )
     bad_gain = ~(gain > 0)
     pixeldq = ramps.pixeldq | bad_gain * xp.uint32(NO_GAIN_VALUE | DO_NOT_USE)
     return replace(ramps, groupdq=clear_unusable(groupdq, xp=xp), pixeldq=pixeldq)
 
 
-def _read_variance(read_noise, gain, readout, *, xp):
-    """Variance of a difference by read noise, (n_rows, n_cols) float64 [e-^2]."""
-    return ((read_noise * gain) ** 2).astype(xp.float64) / readout.n_frames
+def _flag(groupdq, differences, read_var, median_gain, method, params, group_time_s, *, xp):
+    """Flag the jumps, then their neighbours, then the groups after them: new flags.
 
-
-def _usual_range(differences, read_var, method, params, *, xp):
-    """Smallest and largest usual difference, (n_diffs or 1, n_rows, n_cols) float32 [e-]."""
-    values, shape = differences.values, (-1, *read_var.shape)
-    threshold, read_var = params.rejection_threshold, read_var.reshape(-1)
-    if method == "sigma_clipping" and params.only_use_ints:
-        each = [
-            range_by_clipping(sorted_columns(values[:, k], xp=xp), threshold, xp=xp)
-            for k in range(len(differences.groups))
-        ]
-        low, high = (xp.stack(bound) for bound in zip(*each, strict=True))
+    `read_var` (n_rows, n_cols) float64 [e-^2] is the variance of a difference by read noise.
+    """
+    times = (params.after_jump_flag_time1, params.after_jump_flag_time2)
+    n_after = [int(time // group_time_s) for time in times]
+    median = sigma = None
+    if method == "single_pass" or params.flag_4_neighbors or max(n_after) > 0:
+        median = median_of(_pooled(differences.values, xp=xp), xp=xp).reshape(read_var.shape)
+        sigma = noise(median, read_var, xp=xp)
+    if method == "single_pass":
+        low, high = range_by_noise(median, sigma, params.rejection_threshold, xp=xp)
     elif method == "sigma_clipping":
-        low, high = range_by_clipping(_pooled(values, xp=xp), threshold, xp=xp)
-    elif method == "single_pass":
-        median = median_of(_pooled(values, xp=xp), xp=xp)
-        low, high = range_by_noise(median, noise(median, read_var, xp=xp), threshold, xp=xp)
+        low, high = _range_by_clipping(differences, params, xp=xp)
     else:
-        thresholds = (
-            params.three_group_rejection_threshold,
-            params.four_group_rejection_threshold,
-            threshold,
+        low, high = _range_by_removal(differences, read_var, params, xp=xp)
+    bounds = (bound.reshape(-1, *read_var.shape) for bound in (low, high))
+    groupdq = flag_outside(groupdq, differences, *bounds, signed=method != "iterative", xp=xp)
+    if params.flag_4_neighbors:
+        limits = (params.min_jump_to_flag_neighbors, params.max_jump_to_flag_neighbors)
+        groupdq = flag_neighbours(groupdq, differences, median, sigma, *limits, xp=xp)
+    if max(n_after) > 0:
+        sizes_dn = (params.after_jump_flag_dn1, params.after_jump_flag_dn2)
+        sizes = [median_gain * size for size in sizes_dn]
+        groupdq = flag_after_jumps(groupdq, differences, median, sizes, n_after, xp=xp)
+    return groupdq
+
+
+def _range_by_clipping(differences, params, *, xp):
+    """Usual range of each difference, by its values in all integrations; or of all together."""
+    values = differences.values
+    if not params.only_use_ints:
+        return range_by_clipping(_pooled(values, xp=xp), params.rejection_threshold, xp=xp)
+    each = [
+        range_by_clipping(
+            sorted_columns(values[:, k], xp=xp), params.rejection_threshold, xp=xp
         )
-        low, high = range_by_removal(_pooled(xp.abs(values), xp=xp), read_var, thresholds, xp=xp)
-    return low.reshape(shape), high.reshape(shape)
+        for k in range(len(differences.groups))
+    ]  # fmt: skip
+    return tuple(xp.stack(bound) for bound in zip(*each, strict=True))
+
+
+def _range_by_removal(differences, read_var, params, *, xp):
+    thresholds = (
+        params.three_group_rejection_threshold,
+        params.four_group_rejection_threshold,
+        params.rejection_threshold,
+    )
+    sizes = _pooled(xp.abs(differences.values), xp=xp)
+    return range_by_removal(sizes, read_var.reshape(-1), thresholds, xp=xp)
 
 
 def _pooled(values, *, xp):
-    """All differences of a pixel, of all integrations, sorted."""
+    """All differences of each pixel, of all integrations, sorted."""
     n_ints, n_diffs, *image = values.shape
     return sorted_columns(values.reshape(n_ints * n_diffs, *image), xp=xp)
-
-
-def _flag_around(groupdq, differences, read_var, median_gain, params, group_time_s, *, xp):
-    """Flag neighbours and later groups of jumps, as far as the parameters ask for it."""
-    times = (params.after_jump_flag_time1, params.after_jump_flag_time2)
-    n_after = [int(time // group_time_s) for time in times]
-    if not params.flag_4_neighbors and max(n_after) == 0:
-        return groupdq
-    median = median_of(_pooled(differences.values, xp=xp), xp=xp).reshape(read_var.shape)
-    if params.flag_4_neighbors:
-        groupdq = flag_neighbours(
-            groupdq,
-            differences,
-            median,
-            noise(median, read_var, xp=xp),
-            params.min_jump_to_flag_neighbors,
-            params.max_jump_to_flag_neighbors,
-            xp=xp,
-        )
-    if max(n_after) > 0:
-        sizes = [
-            median_gain * dn for dn in (params.after_jump_flag_dn1, params.after_jump_flag_dn2)
-        ]
-        groupdq = flag_after_jumps(groupdq, differences, median, sizes, n_after, xp=xp)
-    return groupdq

@@ -109,18 +109,20 @@ def fit_ramps(
     broken = gather_broken_ramps(
         data, groupdq, ~is_whole, n_fitted, used.start > 0, params.suppress_one_group, xp=xp
     )
-    broken.put(median, median_slopes(broken, readout, xp=xp))
-    broken.put(flags, union_of_flags(broken.groupdq, axis=0))
+    if broken is not None:
+        broken.put(median, median_slopes(broken, readout, xp=xp))
+        broken.put(flags, union_of_flags(broken.groupdq, axis=0))
 
     pixeldq = ramps.pixeldq | ~(gain > 0) * xp.uint32(NO_GAIN_VALUE | DO_NOT_USE)
     invalid = (pixeldq & (DO_NOT_USE | SATURATED)) != 0
     noise = _pixel_noise(median, read_noise, gain, dark_current, readout, xp=xp)
-    dq = pixeldq | (flags & (JUMP_DET | PERSISTENCE | SATURATED)).astype(xp.uint32)
     rates = _rates_of_whole_ramps(data[:, :n_fitted], invalid, noise, readout, xp=xp)
-    rates_of_broken, dq_of_broken = fit_broken_ramps(broken, invalid, noise, readout, xp=xp)
-    for name, values in rates_of_broken.items():
-        broken.put(rates[name], values)
-    broken.put(dq, broken.take(dq) | dq_of_broken)
+    dq = pixeldq | (flags & (JUMP_DET | PERSISTENCE | SATURATED)).astype(xp.uint32)
+    if broken is not None:
+        rates_of_broken, dq_of_broken = fit_broken_ramps(broken, invalid, noise, readout, xp=xp)
+        for name, values in rates_of_broken.items():
+            broken.put(rates[name], values)
+        broken.put(dq, broken.take(dq) | dq_of_broken)
     return Rates(dq=dq, **rates)
 
 
@@ -192,15 +194,15 @@ def _pixel_noise(median, read_noise, gain, dark_current, readout, *, xp) -> Pixe
 
 def _rates_of_whole_ramps(data, invalid, noise, readout, *, xp):
     """Rates and variances of ramps without a flag, which are one segment each."""
-    n_groups = data.shape[1]
     slope = _slopes(data, noise, xp=xp)
-    length, cubic = float(n_groups), float(n_groups**3 - n_groups)
+    n = data.shape[1]
+    by_photons, by_reading = float(n - 1), float(n**3 - n)
     ones = xp.ones_like(noise.read)
     fits = LineFits(
         slope=slope,
-        poisson_weight=ones * (n_groups - 1),
-        read_weight=ones * cubic,
-        inverse_variance=inverse(noise.poisson / (length - 1) + noise.read / cubic, xp=xp),
+        poisson_weight=by_photons * ones,
+        read_weight=by_reading * ones,
+        inverse_variance=inverse(noise.poisson / by_photons + noise.read / by_reading, xp=xp),
     )
     rates = rates_of(fits, noise, invalid, readout.group_time_s, xp=xp)
     cubes = {name: xp.empty(slope.shape, dtype=xp.float32) for name in rates}

@@ -222,7 +222,7 @@ def fit_segments(data, groupdq, noise, single_speed, *, xp) -> LineFits:
 
 def _without_single_groups(length, *, xp):
     """Drop segments of one group, but the first one of a ramp that has no other."""
-    none_longer = length.max(axis=0) == 1
+    none_longer = ~(length > 1).any(axis=0)
     kept = length.copy()
     for g in range(length.shape[0]):
         single = length[g] == 1

@@ -38,6 +38,18 @@ class Observation:
     crds_context: str
     truth: Path
 
+    @property
+    def references(self) -> Path:
+        """Folder of the reference files, for whoever does not ask CRDS."""
+        return crds_cache.reference_folder(self.crds_path)
+
+    def load_truth(self):
+        """Read the truth as an xarray.Dataset."""
+        import xarray
+
+        with xarray.open_dataset(self.truth, engine="h5netcdf") as dataset:
+            return dataset.load()
+
 
 def simulate(
     directory: str | Path,

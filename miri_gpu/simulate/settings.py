@@ -34,10 +34,13 @@ class SimulationSettings(Parameters):
         4400.0, "black-body temperature of the star", unit="K", above=0
     )
     transit_depth: float = option(
-        0.025, "mean squared ratio of the radii of planet and star", at_least=0, at_most=0.5
+        0.025,
+        "squared ratio of the radii of planet and star, outside the molecular bands",
+        at_least=0,
+        at_most=0.5,
     )
     depth_amplitude: float = option(
-        0.004, "how far the depth rises above its mean in a molecular band", at_least=0, at_most=0.1
+        0.004, "how far the depth rises in a molecular band", at_least=0, at_most=0.1
     )
     transit_duration: float = option(
         0.4, "first to last contact, as a fraction of the exposure", above=0
@@ -66,8 +69,8 @@ class SimulationSettings(Parameters):
     cosmic_ray_electrons: float = option(
         3000.0, "median charge of a cosmic ray", unit="e-", above=0
     )
-    jitter_px: float = option(0.01, "pointing jitter, along each axis", unit="pixels", at_least=0)
-    drift_px: float = option(0.02, "pointing drift over the exposure", unit="pixels", at_least=0)
+    jitter_px: float = option(0.004, "pointing jitter, along each axis", unit="pixels", at_least=0)
+    drift_px: float = option(0.01, "pointing drift over the exposure", unit="pixels", at_least=0)
 
     # --- each effect on or off
     bias: bool = option(True, "bias that differs from pixel to pixel and amplifier to amplifier")

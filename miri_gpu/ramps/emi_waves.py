@@ -1,0 +1,190 @@
+"""Waves of electromagnetic interference, and the clock that says which phase a sample sees."""
+
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+
+from miri_gpu.backend import namespace
+from miri_gpu.containers import Array
+from miri_gpu.detector import (
+    CLOCK_S,
+    CLOCKS_PER_FRAME,
+    CLOCKS_PER_ROW,
+    DETECTOR_SHAPE,
+    N_AMPLIFIERS,
+)
+
+_CLOCKS_PER_SKIPPED_ROW = 7  # of the rows outside the subarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmiWave:
+    """One interfering wave.
+
+    Attributes
+    ----------
+    name : str
+    frequency_hz : float
+    shape_dn : tuple of float
+        One period at the centres of equal bins [DN]; empty where it is not known.
+    """
+
+    name: str
+    frequency_hz: float
+    shape_dn: tuple[float, ...] = ()
+
+    @property
+    def period(self) -> float:
+        """Period in clocks."""
+        return (1.0 / self.frequency_hz) / CLOCK_S
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmiReference:
+    """Which waves to look for in an observation, and how its samples are clocked.
+
+    Attributes
+    ----------
+    waves : tuple of EmiWave
+        In the order in which they are removed, the strongest first.
+    clocks_per_row : int
+    clocks_per_sample : int
+    clocks_per_reset : int
+        Between two integrations: one frame, or 0 where none is reset.
+    """
+
+    waves: tuple[EmiWave, ...] = ()
+    clocks_per_row: int = CLOCKS_PER_ROW
+    clocks_per_sample: int = 1
+    clocks_per_reset: int = CLOCKS_PER_FRAME
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """When the samples of a subarray are taken, in clocks of 10 microseconds.
+
+    Attributes
+    ----------
+    per_row, per_sample, per_frame, per_integration : int
+    """
+
+    per_row: int
+    per_sample: int
+    per_frame: int
+    per_integration: int
+
+    @classmethod
+    def of(cls, reference: EmiReference, n_groups: int, n_rows: int) -> "Clock":
+        """Clock of whole frames of n_rows rows."""
+        n_skipped = DETECTOR_SHAPE[0] - n_rows
+        per_frame = n_rows * reference.clocks_per_row + n_skipped * _CLOCKS_PER_SKIPPED_ROW
+        return cls(
+            per_row=reference.clocks_per_row,
+            per_sample=reference.clocks_per_sample,
+            per_frame=per_frame,
+            per_integration=n_groups * per_frame + reference.clocks_per_reset,
+        )
+
+    def in_frame(self, rows: slice, n_cols: int, *, xp) -> Array:
+        """Clock since the start of the frame, (n_rows, n_cols / 4) int64.
+
+        The four amplifiers are read at the same clock.
+        """
+        row = xp.arange(rows.start, rows.stop, dtype=xp.int64)[:, None]
+        return row * self.per_row + xp.arange(n_cols // N_AMPLIFIERS) * self.per_sample
+
+
+@dataclass(frozen=True, eq=False)
+class SplineWave:
+    """A wave as a smooth function of phase, with an amplitude and a phase in each integration.
+
+    Attributes
+    ----------
+    wave : EmiWave
+    amplitude : (n_ints,) float64
+        Factor of the wave's shape.
+    phase : (n_ints,) float64
+        Phase at the start of each integration [cycles].
+    """
+
+    wave: EmiWave
+    amplitude: Array
+    phase: Array
+
+    def integrations(self, ints: slice) -> "SplineWave":
+        """Cut to some integrations."""
+        return replace(self, amplitude=self.amplitude[ints], phase=self.phase[ints])
+
+    def noise(self, clock: Clock, group: int, rows: slice, n_cols: int) -> Array:
+        """The wave in a group, (n_ints, n_rows, n_cols / 4) float64 [DN]."""
+        xp = namespace(self.phase)
+        period = self.wave.period
+        in_frame = (clock.in_frame(rows, n_cols, xp=xp) / period) % 1
+        per_group = (clock.per_frame / period) % 1
+        phase = (in_frame + per_group * group + self.phase[:, None, None]) % 1
+        return self.amplitude[:, None, None] * Spline(self.wave.shape_dn).at(phase)
+
+
+@dataclass(frozen=True, eq=False)
+class TableWave:
+    """A wave as a table of its values clock by clock, the same in every integration.
+
+    Attributes
+    ----------
+    wave : EmiWave
+    table : (n_clocks,) float64 [DN]
+        Values from phase 0 on; 0 where unknown.
+    integration : (n_ints,) int64
+        Place of each integration, which with the clock gives its phase.
+    """
+
+    wave: EmiWave
+    table: Array
+    integration: Array
+
+    def integrations(self, ints: slice) -> "TableWave":
+        """Cut to some integrations."""
+        return replace(self, integration=self.integration[ints])
+
+    def noise(self, clock: Clock, group: int, rows: slice, n_cols: int) -> Array:
+        """The wave in a group, (n_ints, n_rows, n_cols / 4) float64 [DN]."""
+        xp = namespace(self.table)
+        phase = table_phase(clock, self.integration, group, rows, n_cols, self.wave.period, xp=xp)
+        return self.table[(phase * self.wave.period).astype(xp.int64)]
+
+
+def table_phase(clock, integration, group, rows, n_cols, period, *, xp) -> Array:
+    """Phase of samples by their whole clocks, (n_ints, n_rows, n_cols / 4) float64 [cycles]."""
+    start = integration * clock.per_integration + group * clock.per_frame
+    cycles = (clock.in_frame(rows, n_cols, xp=xp) + start[:, None, None]) / period
+    return cycles - xp.floor(cycles)
+
+
+class Spline:
+    """Cubic spline through one period of a wave, continued by one value at either end.
+
+    Parameters
+    ----------
+    shape_dn : sequence of float
+        The wave at the centres of equal bins of phase.
+    """
+
+    def __init__(self, shape_dn):
+        shape_dn = np.asarray(shape_dn, dtype=np.float64)
+        self.n_bins = len(shape_dn)
+        knots = (np.arange(self.n_bins + 2) - 0.5) / self.n_bins
+        values = np.concatenate((shape_dn[-1:], shape_dn, shape_dn[:1]))
+        self.coefficients = CubicSpline(knots, values, bc_type="not-a-knot").c  # cubic term first
+
+    def at(self, phase: Array) -> Array:
+        """Value at phases from 0 to 1, of the same shape, float64."""
+        xp = namespace(phase)
+        cubic, square, linear, constant = (xp.asarray(row) for row in self.coefficients)
+        place = xp.clip((phase * self.n_bins + 0.5).astype(xp.int64), 0, self.n_bins)
+        step = phase - (place - 0.5) / self.n_bins
+        value = xp.take(cubic, place)
+        for term in (square, linear, constant):
+            value = value * step + xp.take(term, place)
+        return value

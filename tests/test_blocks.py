@@ -1,0 +1,106 @@
+"""Blocks: how an axis is cut, and how the pieces run."""
+
+import threading
+import time
+
+import pytest
+
+from miri_gpu.backend import Backend
+from miri_gpu.blocks import Workers
+
+
+class FakeBackend(Backend):
+    def free_memory_bytes(self):
+        return 10 << 30
+
+
+@pytest.mark.parametrize("n_items", [1, 2, 7, 80, 416])
+@pytest.mark.parametrize("n_most", [1, 2, 3, 100, 1000])
+def test_blocks_cover_the_axis_evenly_and_fit(n_items, n_most):
+    blocks = Workers(1, 10 * n_most + 9).cut(300, 300 + n_items, 10)
+    assert [i for block in blocks for i in range(block.start, block.stop)] == list(
+        range(300, 300 + n_items)
+    )
+    sizes = [block.stop - block.start for block in blocks]
+    assert max(sizes) <= n_most
+    assert max(sizes) - min(sizes) <= 1
+    assert len(blocks) == -(-n_items // n_most)
+
+
+def test_a_block_is_at_least_one_item():
+    assert Workers(1, 1).cut(0, 3, 1000) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+
+
+def test_an_empty_axis_has_no_blocks():
+    assert Workers(1, 1000).cut(5, 5, 10) == []
+    assert Workers(1, 1000).cut(5, 2, 10) == []
+
+
+def test_a_gpu_takes_one_large_block_a_cpu_several_small_ones():
+    gpu = Workers.of(FakeBackend("cupy", None, "", ""))
+    cpu = Workers.of(FakeBackend("numpy", None, "", ""))
+    assert gpu.n_threads == 1
+    assert gpu.bytes_per_block > 50 * cpu.bytes_per_block
+    assert cpu.bytes_per_block > 1 << 16
+
+
+def test_all_blocks_together_keep_to_the_memory():
+    for name in ("cupy", "numpy"):
+        backend = FakeBackend(name, None, "", "")
+        workers = Workers.of(backend, 20 << 20)
+        assert workers.n_threads * workers.bytes_per_block <= 20 << 20
+        assert Workers.of(backend, 1).cut(0, 2, 100) == [slice(0, 1), slice(1, 2)]
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_every_block_runs_once_and_is_reported(n_threads):
+    workers, done, reported = Workers(n_threads, 10), [], []
+    workers.run(done.append, workers.cut(0, 20, 10), lambda: reported.append(1))
+    assert sorted(block.start for block in done) == list(range(20))
+    assert len(reported) == 20
+
+
+def test_one_thread_is_the_callers_own_and_keeps_the_order():
+    seen = []
+    Workers(1, 1).run(
+        lambda block: seen.append((block.start, threading.current_thread())),
+        [slice(0, 1), slice(1, 2)],
+        lambda: None,
+    )
+    assert seen == [(0, threading.main_thread()), (1, threading.main_thread())]
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, MemoryError])
+def test_the_first_error_stops_it_all(n_threads, error):
+    started = []
+
+    def work(block):
+        started.append(block.start)
+        if block.start == 2:
+            raise error("in block 2")
+        time.sleep(0.002)
+
+    with pytest.raises(error, match="in block 2"):
+        Workers(n_threads, 1).run(work, [slice(i, i + 1) for i in range(200)], lambda: None)
+    n_started = len(started)
+    assert n_started < 100
+    time.sleep(0.01)
+    assert len(started) == n_started, "blocks run on after the error was raised"
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_an_interrupt_between_blocks_stops_it_all(n_threads):
+    """Ctrl-C reaches the main thread, which waits for blocks."""
+    started = []
+
+    def work(block):
+        started.append(block.start)
+        time.sleep(0.002)
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Workers(n_threads, 1).run(work, [slice(i, i + 1) for i in range(200)], interrupted)
+    assert len(started) < 100

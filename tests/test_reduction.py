@@ -1,0 +1,543 @@
+"""The whole reduction: independent of blocks, threads and backend; its ways in; what it refuses."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from shell_cases import STAND_IN, edited, same
+
+from miri_gpu import detector, reduction
+from miri_gpu.blocks import Workers
+from miri_gpu.errors import CalibrationError, MiriGpuError, RecipeError, SegmentError
+from miri_gpu.products import reduce_to_directory
+from miri_gpu.ramps_to_rates import dropped_groups
+from miri_gpu.reduction import make_plan, reduce, run_plan
+from miri_gpu.segments import open_segment, open_segments
+
+OPTIMAL = {
+    "extract_1d_box": {"skip": True},
+    "extract_1d_optimal": {
+        "skip": False,
+        "trace_position": "gaussian_fits",
+        "median_spatial_profile": True,
+    },
+}
+EVERY_STEP = {
+    "drop_integrations": {"skip": False, "drop_integrations": [1, -1]},
+    "drop_groups": {"drop_groups": [0, -1]},
+    "custom_linearity": {
+        "skip": False,
+        "group_idx_start_fit": 1,
+        "group_idx_end_fit": 7,
+        "group_idx_start_derive": 1,
+        "group_idx_end_derive": -1,
+        "row_idx_start_used": 300,
+        "row_idx_end_used": 380,
+    },
+    "reference_pixel": {"skip": False, "smoothing_length": 21},
+    "group_background_subtract": {"skip": False, "method": "row_wise", "smoothing_length": 9},
+    "regroup": {"skip": False, "n_groups": 6},
+    "jump": {
+        "rejection_threshold": 5.0,
+        "three_group_rejection_threshold": 6.0,
+        "four_group_rejection_threshold": 5.0,
+        "flag_4_neighbors": True,
+        "min_jump_to_flag_neighbors": 5.0,
+        "after_jump_flag_dn1": 500.0,
+        "after_jump_flag_time1": 0.4,
+    },
+    "align_spectra": {"align_spectra": True},
+}
+EVERY_BACKGROUND = {
+    method: {
+        "group_background_subtract": {
+            "skip": False,
+            "method": method,
+            "smoothing_length": None if method == "constant" else 9,
+        }
+    }
+    for method in ("constant", "row_wise", "col_wise")
+}
+RECIPES = {
+    "bright": {},
+    "every step": EVERY_STEP,
+    "optimal": OPTIMAL,
+    **EVERY_BACKGROUND,
+    "clipped jumps": {
+        "jump": {"minimum_sigclip_groups": 5, "rejection_threshold": 1.8, "flag_4_neighbors": True}
+    },
+    "lines": {
+        "background_subtract": {"method": "col_wise"},
+        "group_background_subtract": {"skip": False, "method": "col_wise"},
+        "reference_pixel": {"skip": False, "odd_even_rows": False},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def rough(observation, tmp_path_factory):
+    """Two segments of five integrations, with saturation and jumps in many rows."""
+    folder = tmp_path_factory.mktemp("rough")
+    rng = np.random.default_rng(5)
+
+    def hit(samples):
+        n_ints, n_groups, n_rows, n_cols = samples.shape
+        for size in (40, 200, 2000):
+            for _ in range(300):
+                at = rng.integers((n_ints, n_rows, n_cols))
+                after = rng.integers(1, n_groups)
+                ramp = samples[at[0], after:, at[1], at[2]]
+                ramp[:] = np.minimum(ramp.astype(np.int64) + size, 65535)
+        for _ in range(100):
+            at = rng.integers((n_ints, n_rows, n_cols))
+            samples[at[0], rng.integers(2, n_groups) :, at[1], at[2]] = 65535
+
+    def shorten(first):
+        def change(hdus):
+            hdus["SCI"].data = hdus["SCI"].data[:5]
+            times = hdus["INT_TIMES"].data[:5]
+            times["integration_number"] = first + np.arange(5)
+            hdus["INT_TIMES"].data = times
+
+        return change
+
+    return tuple(
+        edited(
+            path,
+            folder / path.name,
+            samples=hit,
+            change=shorten(first),
+            INTSTART=first,
+            INTEND=first + 4,
+            NINTS=10,
+        )
+        for path, first in zip(observation.segments, (1, 6), strict=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def references(observation):
+    return observation.references
+
+
+def planned(segments, references, settings=None, recipe="bright"):
+    return make_plan(segments, recipe, settings or {}, "numpy", references, len(segments) == 1)
+
+
+def run_with(plan, monkeypatch, workers):
+    """Run a plan on these workers; returns the product, and the rates of its segments."""
+    rates = []
+    with monkeypatch.context() as patch:
+        patch.setattr(reduction.Workers, "of", lambda *_: workers)
+        dataset = run_plan(plan, on_rates=lambda _, found: rates.append(found))
+    return dataset, rates
+
+
+def assert_same_products(first, second, but=()):
+    assert set(first.variables) == set(second.variables)
+    different = [n for n in first.variables if not same(first[n].values, second[n].values)]
+    assert [name for name in different if name not in but] == []
+
+
+def assert_same_rates(first, second):
+    for ours, theirs in zip(first, second, strict=True):
+        for name, plane in vars(ours).items():
+            other = getattr(theirs, name)
+            if plane is not None:
+                plane, other = (getattr(a, "_hidden", a) for a in (plane, other))
+                assert same(plane, other), name
+
+
+# --- nothing depends on how the work is cut, or on what computes
+
+
+@pytest.fixture(scope="module")
+def whole(rough, references):
+    """Products made in one block each, by recipe."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            plan = planned(rough, references, RECIPES[name])
+            with pytest.MonkeyPatch.context() as patch:
+                made[name] = plan, *run_with(plan, patch, Workers(1, 1 << 40))
+        return made[name]
+
+    return get
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_rough_segments_try_every_step(whole, name):
+    """Otherwise the tests below would say little."""
+    plan, dataset, rates = whole(name)
+    dq = np.concatenate([r.dq for r in rates])
+    assert 100 < ((dq & detector.JUMP_DET) != 0).sum() < 0.2 * dq.size
+    assert ((dq & detector.SATURATED) != 0).sum() > 50
+    assert np.isfinite(dataset["flux"].values).all()
+    assert np.isfinite(dataset["flux_error"].values).all()
+    assert (dataset["n_outliers"].values > 0).any()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "workers",
+    [Workers(1, 100_000), Workers(3, 1_000_003)],
+    ids=["small blocks", "odd blocks on threads"],
+)
+def test_results_do_not_depend_on_the_blocks(whole, monkeypatch, name, workers):
+    plan, dataset, rates = whole(name)
+    other, other_rates = run_with(plan, monkeypatch, workers)
+    assert_same_rates(rates, other_rates)
+    assert_same_products(dataset, other)
+
+
+def test_results_do_not_depend_on_blocks_of_a_single_row(whole, monkeypatch):
+    plan, dataset, rates = whole("every step")
+    other, other_rates = run_with(plan, monkeypatch, Workers(1, 1))
+    assert_same_rates(rates, other_rates)
+    assert_same_products(dataset, other)
+
+
+def test_little_memory_is_enough(whole):
+    plan, dataset, _ = whole("optimal")
+    assert_same_products(dataset, run_plan(plan, memory_bytes=50 << 20))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_gpu_computes_the_same_and_meets_no_host_array(whole, monkeypatch, name):
+    """On the strict stand-in, which refuses what fails on a GPU."""
+    plan, dataset, rates = whole(name)
+    other, other_rates = run_with(replace(plan, backend=STAND_IN), monkeypatch, Workers(1, 8 << 20))
+    assert_same_rates(rates, other_rates)
+    assert_same_products(dataset, other)
+
+
+def test_the_same_twice_and_in_any_order(rough, references, whole):
+    again = reduce(rough[::-1], "bright", backend="numpy", references=references)
+    assert_same_products(whole("bright")[1], again)
+
+
+# --- its ways in
+
+
+def test_references_from_crds_and_from_a_folder_give_the_same(observation, references):
+    from_folder = reduce(observation.segments, backend="numpy", references=references)
+    from_crds = reduce(observation.segments, backend="numpy")
+    assert_same_products(from_folder, from_crds)
+    assert from_crds.attrs["crds_context"] == observation.crds_context
+    assert from_crds.attrs["reference_files"] == from_folder.attrs["reference_files"]
+    assert "dark: jwst_miri_dark_0001.fits" in from_crds.attrs["reference_files"]
+
+
+@pytest.mark.parametrize("name", ["bright", "every step", "optimal"])
+def test_rate_images_give_the_product_of_the_ramps_they_were_made_of(
+    rough, references, tmp_path, name
+):
+    """Settings of the ramps no longer matter, but integrations that are gone cannot go again."""
+    settings = RECIPES[name]
+    direct = reduce_to_directory(
+        rough,
+        tmp_path,
+        "bright",
+        settings=settings,
+        backend="numpy",
+        references=references,
+        save_rates=True,
+    )
+    files = sorted((tmp_path / "rates").glob("*_rateints.fits"))
+    settings = {**settings, "drop_integrations": {"skip": True}}
+    entered = reduce(files, "bright", settings=settings, backend="numpy", references=references)
+    dropped = "drop_integrations" in RECIPES[name]
+    assert_same_products(direct, entered, but=("integration_number",) if dropped else ())
+    numbers = entered["integration_number"].values
+    assert np.array_equal(numbers, 1 + np.arange(len(numbers)))
+    segments = open_segments(files)
+    for segment in segments:
+        assert segment.primary["NINTS"] == len(numbers)
+        assert segment.primary["INTEND"] == segment.first_integration + segment.n_ints
+
+
+def test_rate_images_need_no_references_of_the_ramps(rough, references, tmp_path, caplog):
+    reduce_to_directory(
+        rough, tmp_path, "bright", backend="numpy", references=references, save_rates=True
+    )
+    few = tmp_path / "few"
+    few.mkdir()
+    for kind in ("gain", "specwcs", "flat"):
+        (few / f"{kind}.fits").symlink_to(references / f"jwst_miri_{kind}_0001.fits")
+    caplog.clear()
+    files = sorted((tmp_path / "rates").glob("*.fits"))
+    dataset = reduce(files, backend="numpy", references=few)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "dark" not in dataset.attrs["reference_files"]
+
+
+def test_rates_and_ramps_do_not_mix(rough, references, tmp_path):
+    reduce_to_directory(
+        rough, tmp_path, "bright", backend="numpy", references=references, save_rates=True
+    )
+    first, second = sorted((tmp_path / "rates").glob("*.fits"))
+    with pytest.raises(SegmentError, match="another observation|expected ramps|expected rate"):
+        reduce([rough[0], second], references=references)
+
+
+def test_part_of_an_exposure(rough, references, whole):
+    """A segment alone is cleaned and extracted as it is beside others."""
+    whole_product = whole("bright")[1]
+    with pytest.raises(SegmentError, match="missing 1"):
+        reduce([rough[1]], "bright", references=references)
+    part = reduce([rough[1]], "bright", backend="numpy", references=references, partial=True)
+    assert np.array_equal(part["integration_number"], [6, 7, 8, 9, 10])
+    assert same(part["flux"].values, whole_product["flux"].values[5:])
+    assert same(part["bjd_tdb_mid"].values, whole_product["bjd_tdb_mid"].values[5:])
+
+
+def test_integrations_are_dropped_with_their_times(rough, references, whole):
+    settings = {"drop_integrations": {"skip": False, "drop_integrations": [0, 6, -1]}}
+    dataset = reduce(rough, "bright", settings=settings, backend="numpy", references=references)
+    everything = whole("bright")[1]
+    left = [1, 2, 3, 4, 5, 7, 8]
+    assert np.array_equal(dataset["integration_number"], 1 + np.array(left))
+    for name in ("flux", "mjd_utc_start", "bjd_tdb_mid", "bjd_tdb_end", "trace_centre"):
+        assert same(dataset[name].values, everything[name].values[left]), name
+
+
+def test_regrouped_integrations_have_times_of_their_own(rough, references):
+    settings = {"regroup": {"skip": False, "n_groups": 4}}
+    plan = planned(rough, references, settings)
+    dataset = run_plan(plan)
+    assert np.array_equal(dataset["integration_number"], 1 + np.arange(30))
+    frame_days = detector.FRAME_TIME_S / 86400
+    times = plan.segments[0].times
+    for scale, name in (("MJD_UTC", "mjd_utc"), ("BJD_TDB", "bjd_tdb")):
+        zero = 2400000.5 if name == "bjd_tdb" else 0.0
+        start = dataset[f"{name}_start"].values[:15].reshape(5, 3) - zero
+        expected = times[f"int_start_{scale}"][:, None] + 4 * frame_days * np.arange(3)
+        np.testing.assert_allclose(start, expected, rtol=0, atol=1e-3 / 86400)
+        end = dataset[f"{name}_end"].values[:15].reshape(5, 3)[:, -1] - zero
+        np.testing.assert_allclose(end, times[f"int_end_{scale}"], rtol=0, atol=1e-3 / 86400)
+        middle = dataset[f"{name}_mid"].values
+        halfway = (dataset[f"{name}_start"].values + dataset[f"{name}_end"].values) / 2
+        np.testing.assert_allclose(middle, halfway, rtol=0, atol=1e-4 / 86400)
+
+
+def test_groups_left_over_by_regrouping_are_mentioned(rough, references, caplog):
+    planned(rough, references, {"regroup": {"skip": False, "n_groups": 5}})
+    assert "the last 2 of 12 groups are left over" in caplog.text
+
+
+def test_the_time_over_which_ramps_are_fitted(rough, references):
+    segment = open_segment(rough[0])
+    for settings, n_steps in (
+        ({"drop_groups": {"drop_groups": []}}, 11),
+        ({}, 10),
+        ({"drop_groups": {"drop_groups": [0, 1, -1]}}, 8),
+        ({"drop_groups": {"drop_groups": [5]}}, 11),  # a gap does not shorten it
+        ({"regroup": {"skip": False, "n_groups": 6}}, 4.5),  # 5 and 4 steps
+    ):
+        recipe = planned(rough, references, settings).recipe
+        used = reduction.used_time_s(recipe, segment)
+        assert used == pytest.approx(n_steps * detector.FRAME_TIME_S)
+
+
+def test_the_measured_linearity_needs_no_reference(rough, references, tmp_path, whole):
+    for path in references.glob("*.fits"):
+        if "linearity" not in path.name:
+            (tmp_path / path.name).symlink_to(path)
+    settings = {"custom_linearity": EVERY_STEP["custom_linearity"]}
+    dataset = reduce(rough, "bright", settings=settings, backend="numpy", references=tmp_path)
+    assert f"linearity: measured on {rough[-1].name}" in dataset.attrs["reference_files"]
+    flux, usual = dataset["flux"].values, whole("bright")[1]["flux"].values
+    assert np.nanmedian(np.abs(flux / usual - 1)) < 0.02
+
+
+def test_the_product_says_how_it_was_made(rough, whole):
+    plan, dataset, _ = whole("every step")
+    attributes = dataset.attrs
+    assert attributes["recipe"] == plan.recipe.to_toml()
+    assert "drop_integrations = [1, -1]" in attributes["recipe"]
+    assert attributes["backend"] == "numpy"
+    assert attributes["target"] == "SIMULATED-STAR"
+    assert attributes["input_files"].split("\n") == [path.name for path in rough]
+
+
+# --- what cannot be reduced
+
+
+def refusal(error, *args, **kwargs) -> str:
+    """The message with which a reduction is refused, which is one line."""
+    with pytest.raises(error) as caught:
+        reduce(*args, backend="numpy", **kwargs)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"drop_groups": {"drop_groups": list(range(12))}}, "drop_groups.drop_groups"),
+        ({"drop_groups": {"drop_groups": list(range(11))}}, "drop_groups.drop_groups"),
+        ({"drop_groups": {"drop_groups": [12]}}, "drop_groups.drop_groups"),
+        ({"drop_groups": {"drop_groups": [-13]}}, "drop_groups.drop_groups"),
+        (
+            {"drop_integrations": {"skip": False, "drop_integrations": [10]}},
+            "drop_integrations.drop_integrations",
+        ),
+        (
+            {"drop_integrations": {"skip": False, "drop_integrations": [0, 1, 2, 3, 4]}},
+            "drop_integrations.drop_integrations",
+        ),
+        ({"regroup": {"skip": False, "n_groups": 13}}, "regroup.n_groups"),
+        ({"regroup": {"skip": False, "n_groups": 1}}, "regroup.n_groups"),
+        (
+            {
+                "regroup": {"skip": False, "n_groups": 4},
+                "drop_groups": {"drop_groups": [0, 1, 2, 3]},
+            },
+            "regroup.n_groups",
+        ),
+        ({"extract_1d_box": {"aperture_center": 70}}, "extract_1d_box.aperture_center"),
+        ({"extract_1d_box": {"aperture_center": 3}}, "extract_1d_box.aperture_center"),
+        ({"trace": {"row_idx_end_used": 417}}, "trace.row_idx_end_used"),
+        ({"clean_outliers": {"spatial_profile_right_idx": 73}}, "spatial_profile_right_idx"),
+        (
+            {"background_subtract": {"bkg_col_right_start": 80, "bkg_col_right_end": 90}},
+            "background_subtract.bkg_col_right_start",
+        ),
+        ({"custom_linearity": {"skip": False}}, "custom_linearity.group_idx_start"),
+        (
+            {
+                "custom_linearity": {
+                    **EVERY_STEP["custom_linearity"],
+                    "row_idx_start_used": 380,
+                    "row_idx_end_used": 300,
+                }
+            },
+            "custom_linearity.row_idx_start_used",
+        ),
+        ({"jump": {"threshold": 3}}, "jump.threshold"),
+    ],
+)
+def test_settings_that_do_not_fit_the_ramps_are_refused_at_once(
+    rough, references, settings, named, monkeypatch
+):
+    """Before a pixel is read."""
+    monkeypatch.setattr(reduction, "run_plan", lambda *_, **__: pytest.fail("it started"))
+    message = refusal(RecipeError, rough, "bright", settings=settings, references=references)
+    assert named in message
+
+
+def test_faint_does_not_fit_few_groups(rough, references):
+    assert "drop_groups" in refusal(RecipeError, rough, "faint", references=references)
+
+
+def test_a_setting_that_a_step_refuses_later_is_an_error_of_the_recipe(rough, references):
+    settings = {"ramp_fit": {"firstgroup": 10, "lastgroup": 11}}
+    message = refusal(RecipeError, rough, "bright", settings=settings, references=references)
+    assert "ramp_fit" in message
+
+
+def test_other_errors_of_a_step_are_not_hidden(rough, references, monkeypatch):
+    def broken(*_):
+        raise ValueError("operands could not be broadcast together")
+
+    monkeypatch.setattr(reduction, "segment_to_rates", broken)
+    with pytest.raises(ValueError, match="operands"):
+        reduce(rough, "bright", backend="numpy", references=references)
+
+
+@pytest.mark.parametrize("value", [65535, 0])
+def test_rows_without_a_usable_pixel_are_refused_by_number(rough, references, tmp_path, value):
+    """Saturated from the first group on; a ramp that is all zero is at the floor of the ADC."""
+
+    def spoil(samples):
+        samples[:, :, 200:202] = value
+        samples[:, :, 2] = value  # no part of the spectrum
+        samples[0, :, 300] = value  # only in one integration
+
+    path = edited(rough[1], tmp_path / "spoiled_uncal.fits", samples=spoil)
+    settings = {"saturation": {"n_pix_grow_sat": 0}}
+    message = refusal(
+        SegmentError, [rough[0], path], "bright", settings=settings, references=references
+    )
+    assert str(path) in message and message.endswith("rows 200, 201")
+
+
+def test_rate_images_of_nan_are_refused(rough, references, tmp_path):
+    reduce_to_directory(
+        rough, tmp_path, "bright", backend="numpy", references=references, save_rates=True
+    )
+    first, second = sorted((tmp_path / "rates").glob("*.fits"))
+
+    def spoil(rates):
+        rates[:, 250] = np.nan
+
+    spoiled = edited(second, tmp_path / "spoiled_rateints.fits", samples=spoil)
+    message = refusal(SegmentError, [first, spoiled], "bright", references=references)
+    assert str(spoiled) in message and message.endswith("row 250")
+
+
+def test_rate_images_without_errors_are_refused(rough, references, tmp_path):
+    reduce_to_directory(
+        rough[:1], tmp_path, "bright", backend="numpy", references=references, save_rates=True,
+        partial=True,
+    )  # fmt: skip
+    (rates,) = (tmp_path / "rates").glob("*.fits")
+    cut = edited(rates, tmp_path / "x.fits", change=lambda hdus: hdus.pop(hdus.index_of("ERR")))
+    message = refusal(SegmentError, [cut], "bright", references=references, partial=True)
+    assert message == f"{cut}: expected an extension ERR, got none"
+
+
+@pytest.mark.parametrize("kind", ["dark", "gain", "specwcs"])
+def test_a_missing_reference_is_named(rough, references, tmp_path, kind):
+    for path in references.glob("*.fits"):
+        if kind not in path.name:
+            (tmp_path / path.name).symlink_to(path)
+    message = refusal(CalibrationError, rough, references=tmp_path)
+    assert message.startswith(f"{kind}: ") and str(tmp_path) in message
+
+
+def test_a_step_that_is_left_out_needs_no_reference(rough, references, tmp_path):
+    for path in references.glob("*.fits"):
+        if "dark" not in path.name:
+            (tmp_path / path.name).symlink_to(path)
+    settings = {"dark_current": {"skip": True}}
+    reduce(rough, "bright", settings=settings, backend="numpy", references=tmp_path)
+
+
+def test_crds_out_of_reach(rough, tmp_path, monkeypatch):
+    monkeypatch.setenv("CRDS_PATH", str(tmp_path))
+    monkeypatch.setenv("CRDS_SERVER_URL", "http://127.0.0.1:9")
+    monkeypatch.delenv("CRDS_CONTEXT")
+    message = refusal(MiriGpuError, rough)
+    assert "CRDS" in message and "--references" in message
+
+
+# --- jumps that cannot be found
+
+
+def test_a_threshold_that_clipping_cannot_reach_is_warned_of(rough, references, caplog):
+    settings = {"jump": {"minimum_sigclip_groups": 5}}
+    plan = planned(rough, references, settings)
+    assert "nothing deviates by more than 1.8" in caplog.text and "15" in caplog.text
+    caplog.clear()
+    reduction.warn_of_idle_jumps(
+        plan.recipe.updated({"jump": {"rejection_threshold": 1.5}}, "x"), plan.segments
+    )
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_too_few_groups_for_jumps_are_warned_of(rough, references, caplog):
+    planned(rough, references, {"drop_groups": {"drop_groups": list(range(10))}})
+    assert "too few groups to find jumps" in caplog.text
+
+
+def test_dropped_groups_follow_the_regrouping():
+    recipe = reduction.load_recipe("bright", 12).updated(
+        {"drop_groups": {"drop_groups": [0, -1]}, "regroup": {"skip": False, "n_groups": 5}}, "x"
+    )
+    expected = np.zeros((6, 5), dtype=bool)
+    expected[::2, 0] = True  # the last group is among those left over
+    assert np.array_equal(dropped_groups(recipe, 3, 12), expected)
