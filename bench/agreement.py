@@ -23,8 +23,8 @@ from miri_gpu import backend as backends
 from miri_gpu.calibration import load_calibration
 from miri_gpu.containers import Ramps, Rates
 from miri_gpu.files import write_text
+from miri_gpu.ramp_steps import RAMP_STEPS, Block, FrameCorrections
 from miri_gpu.ramps.ramp_fit import fit_ramps
-from miri_gpu.ramps_to_rates import RAMP_STEPS, Block, FrameCorrections
 from miri_gpu.rates.flat import apply_flat
 from miri_gpu.rates.gain import scale_gain
 from miri_gpu.recipe import Recipe, named_recipe
@@ -122,8 +122,8 @@ def _compare(case: str, path: Path) -> Iterator[Agreement]:
     segment = open_segment(path)
     calibration = load_calibration(path)
     model = datamodels.RampModel(path)
-    model.pixeldq = model.get_default("pixeldq")
-    model.groupdq = model.get_default("groupdq")
+    model.pixeldq = np.zeros(model.shape[2:], dtype=np.uint32)
+    model.groupdq = np.zeros(model.shape, dtype=np.uint8)
     twins = [twin for twin in RAMP_TWINS if twin[2] in RAMP_STEPS]
     for number, (module, cls, step, settings) in enumerate(twins):
         recipe = _recipe(step, settings)

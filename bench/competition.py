@@ -9,7 +9,7 @@ ExoTiC-MIRI's, which may need an environment of its own (--exotic-python).
 import statistics
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
@@ -19,7 +19,7 @@ from bench.apart import BenchError, run_apart
 from bench.results import RESULTS, write_results
 from bench.sizes import SIZES, data_folder, describe_size, observation_of
 from miri_gpu import backend as backends
-from miri_gpu.recipe import SECTIONS, Recipe, load_recipe
+from miri_gpu.recipe import SECTIONS, Recipe, load_recipe, parse_settings
 from miri_gpu.simulate import Observation
 
 STEPS = ("stage1", "cleaning", "all")
@@ -59,6 +59,7 @@ Install it there, or in an environment of its own:
 @click.option(
     "--exotic-python", default=sys.executable, help="Interpreter that has jwst and exotic_miri."
 )
+@click.option("--set", "changes", multiple=True, metavar="STEP.KEY=VALUE", help="For both.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder that keeps simulated data.")
 @click.option(
     "--results", type=click.Path(path_type=Path), default=RESULTS, help="Where JSON goes."
@@ -69,59 +70,82 @@ def main(
     backend: str | None,
     repeat: int,
     exotic_python: str,
+    changes: tuple[str, ...],
     data: Path | None,
     results: Path,
 ) -> None:
     """Measure, print, write."""
-    chosen = backends.select(backend)
-    if steps != "stage1" and not has_exotic(exotic_python):
-        click.echo(how_to_install(exotic_python), err=True)
+    chosen, settings = backends.select(backend), parse_settings(changes)
+    if not has_exotic(exotic_python):
+        if steps != "stage1":
+            click.echo(how_to_install(exotic_python), err=True)
         if steps == "cleaning":
             raise SystemExit(2)
         steps = "stage1"
+        settings["custom_linearity"] = {"skip": True}  # it is ExoTiC-MIRI's: nobody takes it then
     with data_folder(data) as folder:
-        observation = observation_of(size, folder)
-        entry = compete(size, steps, observation, chosen.name, repeat, exotic_python, folder)
-    path = write_results("competition", {f"{size}/{steps}/{chosen.name}": entry}, chosen, results)
+        contest = Contest(size, steps, chosen.name, settings, observation_of(size, folder), folder)
+        entry = compete(contest, repeat, exotic_python)
+    case = "/".join([size, steps, chosen.name, *changes])
+    path = write_results("competition", {case: entry}, chosen, results)
     click.echo(summary(entry))
     click.echo(f"written to {path}")
 
 
-def compete(
-    size: str,
-    steps: str,
-    observation: Observation,
-    backend: str,
-    repeat: int,
-    python: str,
-    folder: Path,
-) -> dict:
+@dataclass(frozen=True)
+class Contest:
+    """What both sides do."""
+
+    size: str
+    steps: str
+    backend: str  # of ours
+    settings: dict[str, dict]  # changes to the recipe
+    observation: Observation
+    folder: Path  # for what they leave
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that the number of groups chooses, with the changes."""
+        return load_recipe(None, SIZES[self.size].n_groups).updated(self.settings, "--set")
+
+    def arrays(self, side: str) -> str:
+        """Where the last results of a side lie."""
+        return str(self.folder / f"{side}.npz")
+
+
+def compete(contest: Contest, repeat: int, python: str) -> dict:
     """Run both sides in turn, `repeat` of theirs between `repeat + 1` of ours, and compare."""
-    recipe = load_recipe(None, SIZES[size].n_groups)
-    segment = str(observation.segments[0])
-    arrays = {side: str(folder / f"{side}.npz") for side in ("ours", "theirs")}
-    ours_task = {"segments": [segment], "backend": backend}
-    if steps == "cleaning":  # both begin with the rates that ours makes, once and not measured
-        task = {**ours_task, "rates_folder": str(folder / f"{size}-rates")}
-        made = run_apart("bench.run_ours", task, observation)
-        segment = made["rate_files"][0]
-        ours_task["segments"] = [segment]
-    theirs_task = {"segment": segment, "recipe": recipe_by_step(recipe), "steps": steps}
+    observation, recipe = contest.observation, contest.recipe
+    ours_task = {
+        "segments": [str(path) for path in observation.segments],
+        "backend": contest.backend,
+        "settings": contest.settings,
+        "save_arrays": contest.arrays("ours"),
+    }
+    if contest.steps == "cleaning":  # both begin with rates, made by ours and not measured
+        folder = contest.folder / f"{contest.size}-rates"
+        made = run_apart("bench.run_ours", {**ours_task, "rates_folder": str(folder)}, observation)
+        ours_task["segments"] = made["rate_files"]
+    theirs_task = {
+        "segment": ours_task["segments"][0],
+        "recipe": recipe_by_step(recipe),
+        "steps": contest.steps,
+        "save_arrays": contest.arrays("theirs"),
+    }
     ours = [run_apart("bench.run_ours", ours_task, observation)]
     theirs = []
     for _ in range(repeat):
-        task = {**theirs_task, "save_arrays": arrays["theirs"]}
-        theirs.append(run_apart("bench.run_theirs", task, observation, python))
-        task = {**ours_task, "save_arrays": arrays["ours"]}
-        ours.append(run_apart("bench.run_ours", task, observation))
+        theirs.append(run_apart("bench.run_theirs", theirs_task, observation, python))
+        ours.append(run_apart("bench.run_ours", ours_task, observation))
     return {
-        "size": size,
-        **describe_size(SIZES[size]),
-        "backend": backend,
+        "size": contest.size,
+        **describe_size(SIZES[contest.size]),
+        "backend": contest.backend,
         "recipe": recipe.name,
-        "steps": steps,
+        "changes": contest.settings,
+        "steps": contest.steps,
         "phases": compare_phases(ours, theirs),
-        "agreement": compare_arrays(arrays["ours"], arrays["theirs"]),
+        "agreement": compare_arrays(contest.arrays("ours"), contest.arrays("theirs")),
         "ours": ours,
         "theirs": theirs,
     }

@@ -27,8 +27,9 @@ def reduce_once(task: dict) -> dict:
     Parameters
     ----------
     task : dict
-        `segments`: paths; `backend`: "numpy" or "cupy"; and, optional, `memory_bytes`: cap of the
-        blocks; `save_arrays`: .npz file for rates and spectra, whose writing is not measured.
+        `segments`: paths; `backend`: "numpy" or "cupy"; and, optional, `settings`: changes to the
+        recipe; `memory_bytes`: cap of the blocks; `save_arrays`: .npz file for rates and spectra,
+        whose writing is not measured.
 
     Returns
     -------
@@ -37,6 +38,7 @@ def reduce_once(task: dict) -> dict:
     began = time.perf_counter()
     for name in ("miri_gpu.reduction", *_IMPORTED_LATE):
         importlib.import_module(name)
+    from miri_gpu import plan as plans
     from miri_gpu import reduction
 
     imported = time.perf_counter()
@@ -47,7 +49,8 @@ def reduce_once(task: dict) -> dict:
 
     n_modules = len(sys.modules)
     start = time.perf_counter()
-    plan = reduction.make_plan(task["segments"], None, {}, task["backend"], None, False)
+    settings = task.get("settings", {})
+    plan = plans.make_plan(task["segments"], None, settings, task["backend"], None, False)
     planned = time.perf_counter()
     dataset = reduction.run_plan(
         plan,
@@ -90,7 +93,12 @@ def make_rates(task: dict) -> dict:
 
     folder = Path(task["rates_folder"])
     reduce_to_directory(
-        task["segments"], folder, backend=task["backend"], save_rates=True, overwrite=True
+        task["segments"],
+        folder,
+        settings=task.get("settings"),
+        backend=task["backend"],
+        save_rates=True,
+        overwrite=True,
     )
     return {"rate_files": [str(path) for path in sorted((folder / RATES).glob("*.fits"))]}
 

@@ -4,7 +4,6 @@
 imports nothing of miri_gpu; what the recipe says comes with the task.
 """
 
-import functools
 import importlib
 import importlib.util
 import json
@@ -56,15 +55,18 @@ class Pipeline:
         self.overrides: dict[str, dict] = {}
 
     def call(self, step: str, model):
-        """Run one of the STScI steps with the recipe's settings, of those that it has."""
-        known = self.steps[step].load_spec_file()
-        settings = {
-            name: value
-            for name, value in self.recipe.get(step, {}).items()
-            if name in known and value is not None
-        }
+        """Run one of the STScI steps with the recipe's settings."""
+        settings = self.settings(step, self.steps[step])
         with self.stopwatch.stage(step):
             return self.steps[step].call(model, **settings, **self.overrides.get(step, {}))
+
+    def settings(self, step: str, their_step: type) -> dict:
+        """What the recipe says of a step, of what their step can be told."""
+        known = their_step.load_spec_file()
+        values = self.recipe.get(step, {})
+        return {
+            name: value for name, value in values.items() if name in known and value is not None
+        }
 
     def ramps_to_rates(self, path: str):
         """Stage 1: from a raw segment to its rates, a model."""
@@ -85,31 +87,30 @@ class Pipeline:
                 model = self.call(step, model)
         return model
 
+    def call_exotic(self, step: str, name: str, model, *arrays, stage: str | None = None):
+        """Run one of ExoTiC-MIRI's stage-2 steps with the recipe's settings."""
+        their_step = getattr(self.exotic.stage_2, name)
+        settings = self.settings(step, their_step)
+        with self.stopwatch.stage(stage or step):
+            return their_step.call(model, *arrays, **settings)
+
     def rates_to_spectra(self, rates) -> dict:
         """Stage 2, by ExoTiC-MIRI: flat, cleaning, background, cleaning, extraction, shifts."""
-        stage_2, recipe, stage = self.exotic.stage_2, self.recipe, self.stopwatch.stage
         rates = self.call("assign_wcs", rates)
-        with stage("wavelength_map"):
+        with self.stopwatch.stage("wavelength_map"):
             wavelength = self.exotic.reference.GetWavelengthMap.call(rates)
-        if "flat_field" in recipe:
+        if "flat_field" in self.recipe:
             rates = self.call("flat_field", rates)
-        with stage("clean_outliers"):  # of a copy, because the step changes its input
-            cleaned, _, _ = stage_2.CleanOutliersStep.call(rates.copy(), **recipe["clean_outliers"])
-        with stage("background_subtract"):
-            settings = recipe["background_subtract"]
-            _, background = stage_2.BackgroundSubtractStep.call(cleaned, **settings)
-            rates.data = rates.data - background
-        with stage("clean_outliers_again"):
-            rates, _, _ = stage_2.CleanOutliersStep.call(rates, **recipe["clean_outliers"])
-        with stage("extract_1d_box"):
-            _, flux, flux_err, _ = stage_2.Extract1DBoxStep.call(
-                rates, wavelength, **recipe["extract_1d_box"]
-            )
-        with stage("align_spectra"):
-            flux, flux_err, _, _ = stage_2.AlignSpectraStep.call(
-                rates, flux, flux_err, **recipe["align_spectra"]
-            )
-        return {"flux": flux, "flux_err": flux_err}
+        copy = rates.copy()  # because the cleaning changes what it is given
+        cleaned = self.call_exotic("clean_outliers", "CleanOutliersStep", copy)[0]
+        background = self.call_exotic("background_subtract", "BackgroundSubtractStep", cleaned)[1]
+        rates.data = rates.data - background
+        rates = self.call_exotic(
+            "clean_outliers", "CleanOutliersStep", rates, stage="clean_outliers_again"
+        )[0]
+        _, flux, err, _ = self.call_exotic("extract_1d_box", "Extract1DBoxStep", rates, wavelength)
+        aligned = self.call_exotic("align_spectra", "AlignSpectraStep", rates, flux, err)
+        return {"flux": aligned[0], "flux_err": aligned[1]}
 
     def _override_gain(self, model) -> None:
         """One gain for all pixels, for the steps that use it."""
@@ -126,11 +127,11 @@ class Pipeline:
         """The self-calibrated linearity, where ExoTiC-MIRI is there to measure it."""
         if self.exotic is None:
             return
-        settings = dict(self.recipe["custom_linearity"])
-        end = settings["group_idx_end_derive"]
-        settings["group_idx_end_derive"] = end % model.data.shape[1]  # it takes no negative one
+        their_step = self.exotic.reference.SetCustomLinearity
+        settings = self.settings("custom_linearity", their_step)
+        settings["group_idx_end_derive"] %= model.data.shape[1]  # it takes no negative one
         with self.stopwatch.stage("custom_linearity"):
-            linearity = self.exotic.reference.SetCustomLinearity.call(model, **settings)
+            linearity = their_step.call(model, **settings)
         self.overrides["linearity"] = {"override_linearity": linearity}
 
 
@@ -197,10 +198,9 @@ def _older_numpy():
     """NumPy as the cleaning of ExoTiC-MIRI 1.0.1 expects it: two things changed with NumPy 2.
 
     RankWarning has moved, and "0" has become True as a boolean: every pixel would count as bad, and
-    the cleaned frames would be zero. The digits are remembered, so that this costs it no time.
+    the cleaned frames would be zero. What stands in takes no longer than what NumPy 1 did.
     """
 
-    @functools.cache
     def binary_digits(number, width):
         return [int(digit) for digit in np.binary_repr(number, width)]
 

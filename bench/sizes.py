@@ -16,7 +16,7 @@ SIZES = {
     "faint": SimulationSettings(n_ints=40, n_groups=64, n_segments=1),
     "bright": SimulationSettings(n_ints=200, n_groups=9, n_segments=1),
 }
-_KEPT = "bench.json"  # beside a simulation that is complete: where its parts are, and its origin
+KEPT = "bench.json"  # beside a simulation that is complete: where its parts are, and its origin
 
 
 def shape(settings: SimulationSettings) -> tuple[int, int, int, int]:
@@ -54,7 +54,7 @@ def observation_of(name: str, folder: Path) -> Observation:
     """
     settings, directory = SIZES[name], folder / name
     origin = {"settings": asdict(settings), "simulator": _simulator_checksum()}
-    kept = directory / _KEPT
+    kept = directory / KEPT
     if kept.exists():
         found = json.loads(kept.read_text(encoding="utf-8"))
         if found["origin"] == json.loads(json.dumps(origin)):

@@ -67,7 +67,7 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors on
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path),
     default=Path("reduced"),
     show_default=True,
     help="Directory of the products.",
@@ -192,7 +192,7 @@ def parameter_options(cls):
 
 
 @main.command(name="simulate")
-@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("directory", type=click.Path(path_type=Path))
 @parameter_options(SimulationSettings)
 @quiet_option
 @reports_errors
@@ -225,7 +225,7 @@ def simulate_observation(directory, quiet, **settings):
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path),
     default=Path("miri_gpu_demo"),
     show_default=True,
     help="Directory of the observation and its products.",

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from miri_gpu.light_curves import spectroscopic_light_curves, transit_depths
+from miri_gpu.plan import dropped_groups
 from miri_gpu.products import FIGURES, TIME_SERIES, reduce_to_directory
 from miri_gpu.progress import Progress
-from miri_gpu.ramps_to_rates import dropped_groups
-from miri_gpu.rates_to_spectra import extraction_params
 from miri_gpu.recipe import Recipe, load_recipe
 from miri_gpu.simulate import Observation, SimulationSettings, simulate
 
@@ -123,7 +122,7 @@ def _true_band(dataset, truth, recipe: Recipe, low_um: float, high_um: float):
     star = truth["star"].values[rows]
     depth = float(star @ truth["depth"].values[rows] / star.sum())
     dips = (1.0 - truth["light_curve"].values[:, rows]) @ star / star.sum()
-    params = extraction_params(recipe)
+    params = recipe.extraction
     background = recipe["background_subtract"]
     errors = expected_flux_error(
         truth,

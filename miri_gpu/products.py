@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from miri_gpu.errors import OutputError
 from miri_gpu.files import write_text
+from miri_gpu.plan import Plan, make_plan, used_time_s
 from miri_gpu.progress import Progress
-from miri_gpu.rate_files import rate_path, write_rates
-from miri_gpu.reduction import Plan, make_plan, rate_facts, run_plan
+from miri_gpu.rate_files import RateFacts, rate_path, write_rates
+from miri_gpu.reduction import run_plan
+from miri_gpu.segments import Segment
 from miri_gpu.timeseries import save_timeseries
 
 if TYPE_CHECKING:
@@ -72,6 +74,20 @@ def reduce_to_directory(
         save_timeseries(dataset, directory / TIME_SERIES)
         log.info("wrote %s", directory / TIME_SERIES)
     return dataset
+
+
+def rate_facts(plan: Plan, segment: Segment) -> RateFacts:
+    """What the file of a segment's rate images says of them, as if they were observed so."""
+    n_observed = segment.primary.get("NINTS", len(plan.kept))
+    n_dropped = int((~plan.kept).sum())
+    cut = segment.holds_ramps and plan.recipe.runs("regroup")
+    return RateFacts(
+        first_integration=int(plan.kept[: segment.first_integration].sum()) * plan.n_parts,
+        n_ints_of_exposure=(n_observed - n_dropped) * plan.n_parts,
+        n_groups=plan.recipe["regroup"].n_groups if cut else segment.n_groups,
+        used_time_s=used_time_s(plan.recipe, segment),
+        times=plan.integration_times(segment),
+    )
 
 
 def save_all_figures(dataset, directory: Path, progress: Progress | None) -> None:

@@ -5,7 +5,6 @@ a halo of rows around it; steps that need whole frames are measured beforehand, 
 blocks of integrations, and applied in the blocks of rows.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,23 +12,17 @@ import numpy as np
 
 from miri_gpu import detector
 from miri_gpu.backend import Backend, namespace, to_host
-from miri_gpu.background import measure_background, subtract_background
+from miri_gpu.background import measure_background
 from miri_gpu.blocks import Workers
 from miri_gpu.calibration import Calibration
-from miri_gpu.containers import Array, Ramps, Rates, Readout
+from miri_gpu.containers import Array, Ramps, Rates
 from miri_gpu.errors import SegmentError
+from miri_gpu.plan import Plan, dropped_groups
 from miri_gpu.progress import Progress
+from miri_gpu.ramp_steps import MEASURED_ON_FRAMES, Block, FrameCorrections, apply_steps
 from miri_gpu.ramps import jumps, saturation
-from miri_gpu.ramps.dark import subtract_dark
-from miri_gpu.ramps.dq import initialize_dq
-from miri_gpu.ramps.groups import drop_groups, regroup
-from miri_gpu.ramps.jumps import flag_jumps
-from miri_gpu.ramps.linearity import correct_linearity
 from miri_gpu.ramps.ramp_fit import fit_ramps
 from miri_gpu.ramps.reference_pixels import measure_reference_pixels, subtract_reference_pixels
-from miri_gpu.ramps.reset import subtract_reset
-from miri_gpu.ramps.saturation import flag_saturation
-from miri_gpu.ramps.scale import scale_groups
 from miri_gpu.ramps.self_calibration import calibrate_linearity, expand_linearity
 from miri_gpu.rates.gain import scale_gain
 from miri_gpu.recipe import Recipe
@@ -42,131 +35,38 @@ class Job:
 
     Attributes
     ----------
-    recipe : Recipe
+    plan : Plan
     calibration : Calibration
         On the device of the backend.
-    backend : Backend
     workers : Workers
-    kept : (n_ints of the exposure,) bool
-        The integrations that are not dropped.
     progress : Progress
     """
 
-    recipe: Recipe
+    plan: Plan
     calibration: Calibration
-    backend: Backend
     workers: Workers
-    kept: np.ndarray
     progress: Progress
+
+    @property
+    def recipe(self) -> Recipe:
+        """Which steps run, and how."""
+        return self.plan.recipe
+
+    @property
+    def backend(self) -> Backend:
+        """What computes."""
+        return self.plan.backend
 
     @cached_property
     def median_gain(self) -> float:
         """Median gain of the whole frame [e-/DN]."""
         return float(np.nanmedian(to_host(self.calibration.gain)))
 
-    def integrations(self, segment: Segment) -> np.ndarray:
-        """Indices, in the segment, of the integrations that are not dropped."""
-        first = segment.first_integration
-        return np.flatnonzero(self.kept[first : first + segment.n_ints])
-
-    def readout(self, segment: Segment) -> Readout:
-        """The segment's readout, from its first integration that is not dropped."""
-        kept = self.integrations(segment)
-        first = segment.first_integration + (int(kept[0]) if len(kept) else 0)
-        return replace(segment.readout, first_integration=first)
-
-
-@dataclass(frozen=True)
-class Block:
-    """What the steps need beside the samples of a block: all of it cut to the block's rows."""
-
-    recipe: Recipe
-    calibration: Calibration
-    readout: Readout
-    dropped: Array  # (n_ints, n_groups) bool: groups that are dropped on the whole frame
-    median_gain: float  # of the whole frame [e-/DN]
-    frames: "FrameCorrections"
-
-    def rows(self, rows: slice) -> "Block":
-        """Cut to fewer rows, counted within the block."""
-        return replace(self, calibration=self.calibration.rows(rows), frames=self.frames.rows(rows))
-
-
-@dataclass(frozen=True)
-class FrameCorrections:
-    """What was measured on whole frames, before the blocks: None where a step does not run.
-
-    Attributes
-    ----------
-    reference_pixels : (n_ints, n_groups, n_rows, n_amplifiers) [DN] or None
-    background : background of each group, by row, as measure_background gives it, or None
-    """
-
-    reference_pixels: Array | None = None
-    background: Array | None = None
-
-    def rows(self, rows: slice) -> "FrameCorrections":
-        """Cut to some rows."""
-        cut = {
-            name: None if value is None else value[:, :, rows] for name, value in vars(self).items()
-        }
-        return FrameCorrections(**cut)
-
-
-# Every step before the ramp fit, in order: the container of the block in, a new one out.
-RAMP_STEPS: Mapping[str, Callable[[Ramps, Block], Ramps]] = {
-    "group_scale": lambda ramps, b: scale_groups(ramps, readout=b.readout),
-    "dq_init": lambda ramps, b: initialize_dq(ramps, b.calibration.mask),
-    "saturation": lambda ramps, b: flag_saturation(
-        ramps,
-        b.calibration.saturation,
-        b.calibration.saturation_dq,
-        params=b.recipe["saturation"],
-        readout=b.readout,
-    ),
-    "reset": lambda ramps, b: subtract_reset(
-        ramps, b.calibration.reset, b.calibration.reset_dq, readout=b.readout
-    ),
-    "drop_groups": lambda ramps, b: drop_groups(ramps, params=b.recipe["drop_groups"]),
-    "linearity": lambda ramps, b: correct_linearity(
-        ramps, b.calibration.linearity, b.calibration.linearity_dq
-    ),
-    "dark_current": lambda ramps, b: subtract_dark(
-        ramps, b.calibration.dark, b.calibration.dark_dq, readout=b.readout
-    ),
-    "reference_pixel": lambda ramps, b: subtract_reference_pixels(ramps, b.frames.reference_pixels),
-    "group_background_subtract": lambda ramps, b: replace(
-        ramps, data=subtract_background(ramps.data, b.frames.background)
-    ),
-    "regroup": lambda ramps, b: regroup(ramps, params=b.recipe["regroup"]),
-    "jump": lambda ramps, b: flag_jumps(
-        ramps,
-        b.calibration.read_noise,
-        b.calibration.gain,
-        params=b.recipe["jump"],
-        readout=b.readout,
-        dropped=b.dropped,
-        median_gain=b.median_gain,
-    ),
-}
-MEASURED_ON_FRAMES = ("reference_pixel", "group_background_subtract")
-
-
-def apply_steps(ramps: Ramps, block: Block, start: str | None = None, stop: str | None = None):
-    """Apply the steps that the recipe runs, from `start` up to and without `stop`."""
-    steps = list(RAMP_STEPS)
-    first = 0 if start is None else steps.index(start)
-    last = len(steps) if stop is None else steps.index(stop)
-    for step in steps[first:last]:
-        if block.recipe.runs(step):
-            ramps = RAMP_STEPS[step](ramps, block)
-    return ramps
-
 
 def segment_to_rates(segment: Segment, job: Job) -> Rates:
     """Reduce the ramps of a segment to rates, on the device; the main loop of stage 1."""
     frames = measure_frames(segment, job)
-    kept = job.integrations(segment)
+    kept = job.plan.integrations(segment)
     n_ints, n_groups = len(kept), segment.n_groups
     if job.recipe.runs("regroup"):
         n_ints *= n_groups // job.recipe["regroup"].n_groups
@@ -216,7 +116,7 @@ def load_rows(
     if recipe.runs("saturation"):
         n_grow = saturation.halo_rows(recipe["saturation"], segment.readout)
     outer, inner = _grown(rows, n_jump + n_grow), _grown(rows, n_jump)
-    ramps, block = read_block(segment, outer, job.integrations(segment), job, frames)
+    ramps, block = read_block(segment, outer, job.plan.integrations(segment), job, frames)
     ramps = apply_steps(ramps, block, stop="reset")
     ramps, block = _cut(ramps, block, outer, inner)
     return apply_steps(ramps, block, start="reset", stop=stop), block
@@ -241,7 +141,7 @@ def read_block(
     block = Block(
         recipe=job.recipe,
         calibration=job.calibration.rows(rows),
-        readout=job.readout(segment),
+        readout=job.plan.readout(segment),
         dropped=xp.asarray(dropped_groups(job.recipe, len(integrations), segment.n_groups)),
         median_gain=job.median_gain,
         frames=frames.rows(rows),
@@ -249,23 +149,12 @@ def read_block(
     return ramps, block
 
 
-def dropped_groups(recipe: Recipe, n_ints: int, n_groups: int) -> np.ndarray:
-    """Which groups the recipe drops, (n_ints, n_groups) bool, as the jump step sees them."""
-    dropped = np.zeros((n_ints, n_groups), dtype=bool)
-    if recipe.runs("drop_groups"):
-        dropped[:, list(recipe["drop_groups"].drop_groups)] = True
-    if recipe.runs("regroup"):
-        n_new = recipe["regroup"].n_groups
-        dropped = dropped[:, : n_groups // n_new * n_new].reshape(-1, n_new)
-    return dropped
-
-
 def measure_frames(segment: Segment, job: Job) -> FrameCorrections:
     """Measure, in one pass over whole frames, what the blocks of rows cannot see."""
     recipe, xp = job.recipe, job.backend.xp
     if not any(recipe.runs(step) for step in MEASURED_ON_FRAMES):
         return FrameCorrections()
-    kept = job.integrations(segment)
+    kept = job.plan.integrations(segment)
     bytes_per_int = segment.n_groups * detector.N_ROWS * detector.N_COLS * 4
     blocks = job.workers.cut(0, len(kept), bytes_per_int)
     measured: dict[int, FrameCorrections] = {}
@@ -274,7 +163,7 @@ def measure_frames(segment: Segment, job: Job) -> FrameCorrections:
         ramps, block = read_block(
             segment, slice(0, detector.N_ROWS), kept[ints], job, FrameCorrections()
         )
-        first = job.readout(segment).first_integration + ints.start
+        first = job.plan.readout(segment).first_integration + ints.start
         block = replace(block, readout=replace(block.readout, first_integration=first))
         ramps = apply_steps(ramps, block, stop="reference_pixel")
         drifts = background = None
@@ -306,7 +195,7 @@ def with_custom_linearity(segment: Segment, job: Job) -> Job:
     start, stop, _ = slice(params.row_idx_start_used, params.row_idx_end_used).indices(
         detector.N_ROWS
     )
-    bytes_per_row = len(job.integrations(segment)) * segment.n_groups * detector.N_COLS * 4
+    bytes_per_row = len(job.plan.integrations(segment)) * segment.n_groups * detector.N_COLS * 4
     blocks = job.workers.cut(start, stop, bytes_per_row)
     parts: dict[int, Ramps] = {}
 
@@ -322,7 +211,7 @@ def with_custom_linearity(segment: Segment, job: Job) -> Job:
         xp.concatenate([part.data for part in ordered], axis=2),
         xp.concatenate([part.groupdq for part in ordered], axis=2),
         params=params,
-    )
+    ).coefficients
     if not bool(xp.isfinite(coefficients).all()):
         raise SegmentError(
             f"{segment.path}: custom_linearity: the samples of the rows and groups used do not "
@@ -348,8 +237,14 @@ def check_rows(rates: Rates, segment: Segment, wavelength: Array) -> None:
     if len(dead):
         raise SegmentError(
             f"{segment.path}: every pixel is NaN, saturated or unusable in "
-            f"row{'s' if len(dead) > 1 else ''} {', '.join(str(row) for row in dead)}"
+            f"row{'s' if len(dead) > 1 else ''} {_ranges(dead)}"
         )
+
+
+def _ranges(numbers: np.ndarray) -> str:
+    """Rising numbers in words: "7 to 147, 200"."""
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
+    return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]} to {r[-1]}" for r in runs)
 
 
 def jump_halo(recipe: Recipe) -> int:

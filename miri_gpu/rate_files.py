@@ -1,6 +1,7 @@
 """Rate images on disk, `*_rateints.fits`: written as jwst's, and read back to enter stage 2."""
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,7 @@ def write_rates(
         if unit is not None:
             hdu.header["BUNIT"] = unit
         hdus.append(hdu)
-    hdus.append(_int_times(facts))
+    hdus += [_int_times(facts), _metadata_tree()]
     write_beside(path, lambda beside: hdus.writeto(beside, overwrite=True))
 
 
@@ -179,3 +180,15 @@ def _int_times(facts: RateFacts):
         for name in TIME_COLUMNS
     ]
     return fits.BinTableHDU.from_columns(columns, name="INT_TIMES")
+
+
+def _metadata_tree():
+    """The ASDF tree that a jwst step looks for in a file; next to nothing, the headers say it."""
+    import asdf
+    from astropy.io import fits
+
+    buffer = BytesIO()
+    asdf.AsdfFile({"meta": {"model_type": "CubeModel", "telescope": "JWST"}}).write_to(buffer)
+    content = np.frombuffer(buffer.getvalue(), np.uint8)
+    column = fits.Column(name="ASDF_METADATA", format=f"{len(content)}B", array=content[np.newaxis])
+    return fits.BinTableHDU.from_columns([column], name="ASDF")

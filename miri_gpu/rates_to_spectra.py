@@ -19,7 +19,6 @@ from miri_gpu.rates.errors import fill_unknown_errors
 from miri_gpu.rates.flat import apply_flat
 from miri_gpu.rates.outliers import clean_outliers
 from miri_gpu.rates.trace import fit_trace
-from miri_gpu.recipe import Recipe
 from miri_gpu.spectra.align import cross_dispersion_profiles
 from miri_gpu.spectra.box import extract_box, find_aperture
 from miri_gpu.spectra.optimal import extract_optimal
@@ -191,13 +190,8 @@ def extract_frames(frames: Frames, job: Job, exposure_time_s: float) -> Extracti
     ).map(to_host)
 
 
-def extraction_params(recipe: Recipe):
-    """Settings of the extraction that the recipe runs."""
-    return recipe["extract_1d_box" if recipe.runs("extract_1d_box") else "extract_1d_optimal"]
-
-
 def _extract(frames: Frames, centres: Array, background: Array, job: Job, exposure_time_s: float):
-    params = extraction_params(job.recipe)
+    params = job.recipe.extraction
     if job.recipe.runs("extract_1d_box"):
         return extract_box(frames.data, frames.err, params=params, centres=centres), params
     # the median profile, where it is wanted, was taken over all integrations, not this block's

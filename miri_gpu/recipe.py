@@ -159,6 +159,11 @@ class Recipe:
         """Whether a step is part of the reduction."""
         return step not in self.skipped
 
+    @property
+    def extraction(self) -> Extract1DBoxParams | Extract1DOptimalParams:
+        """Settings of the one extraction that runs."""
+        return self["extract_1d_box" if self.runs("extract_1d_box") else "extract_1d_optimal"]
+
     def updated(self, changes: Mapping[str, Mapping[str, Any]], source: str) -> "Recipe":
         """Return the recipe with changed settings, `{"jump": {"rejection_threshold": 10}}`.
 

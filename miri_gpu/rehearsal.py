@@ -9,7 +9,6 @@ from miri_gpu import detector
 from miri_gpu.background import measure_background
 from miri_gpu.ramps.self_calibration import calibrate_linearity
 from miri_gpu.rates.outliers import clean_outliers
-from miri_gpu.rates_to_spectra import extraction_params
 from miri_gpu.recipe import Recipe
 from miri_gpu.segments import Segment
 from miri_gpu.spectra.box import find_aperture
@@ -40,4 +39,4 @@ def rehearse(recipe: Recipe, segment: Segment) -> None:
             measure_background(frame, params=recipe[step])
     clean_outliers(frame, np.zeros(frame.shape, dtype=np.uint32), params=recipe["clean_outliers"])
     recipe["trace"].cut(frame)
-    find_aperture(frame, np.zeros(1), params=extraction_params(recipe))
+    find_aperture(frame, np.zeros(1), params=recipe.extraction)

@@ -36,10 +36,15 @@ def science_model():
 
 def fill_meta(model, whole: bool, reftype: str | None = None) -> None:
     """Keywords that STScI's reference models ask for."""
-    model.meta.instrument.name, model.meta.instrument.detector = "MIRI", "MIRIMAGE"
+    describe(model, reftype)
     subarray = model.meta.subarray
     subarray.xstart, subarray.ystart = (1, 1) if whole else (COL_START + 1, ROW_START + 1)
     subarray.ysize, subarray.xsize = DETECTOR if whole else (N_ROWS, N_COLS)
+
+
+def describe(model, reftype: str | None = None) -> None:
+    """The keywords that also models without a place on the detector ask for."""
+    model.meta.instrument.name, model.meta.instrument.detector = "MIRI", "MIRIMAGE"
     if reftype is not None:
         model.meta.reftype, model.meta.author, model.meta.pedigree = reftype, "test", "DUMMY"
         model.meta.useafter, model.meta.description = "2020-01-01T00:00:00", "test"
@@ -89,6 +94,7 @@ def write_references(folder) -> dict[str, str]:
         names[reftype] = f"jwst_miri_{reftype}_0007.fits"
         model.save(folder / names[reftype])
     names["specwcs"] = write_specwcs(folder)
+    names["rscd"], names["emicorr"] = write_rscd(folder), write_emicorr(folder)
     set_unknown_bit(folder / names["mask"])
     return names
 
@@ -116,4 +122,52 @@ def write_specwcs(folder) -> str:
     fill_meta(model, False, "specwcs")
     name = "jwst_miri_specwcs_0007.fits"
     model.save(folder / name)
+    return name
+
+
+def write_rscd(folder) -> str:
+    """Groups to skip of three read-out patterns."""
+    from stdatamodels.jwst import datamodels
+
+    columns = [
+        ("subarray", "S17"),
+        ("readpatt", "S12"),
+        ("group_skip1", "i4"),
+        ("group_skip", "i4"),
+    ]
+    rows = [
+        ("FULL", PATTERN, 9, 9),
+        ("SLITLESSPRISM", "SLOWR1", 8, 7),
+        ("SLITLESSPRISM", PATTERN, 5, 4),
+        ("MASK1140", PATTERN, -1, 3),
+    ]
+    model = datamodels.RSCDModel(rscd_group_skip_table=np.array(rows, dtype=columns))
+    describe(model, "rscd")
+    name = "jwst_miri_rscd_0007.fits"
+    model.save(folder / name)
+    return name
+
+
+def emi_tree() -> dict:
+    """Waves of the fast and the slow read-out."""
+    waves = {
+        "Hz390": {"frequency": 390.625, "phase_amplitudes": [0.0, 1.0, 0.5, -1.0, -0.5]},
+        "Hz10": {"frequency": 10.039216, "phase_amplitudes": np.array([1.0, 2.0, 3.0, 4.0])},
+    }
+    speeds = {"FAST": ["Hz390", "Hz10"], "SLOW": {"MIRIMAGE": ["Hz10"], "MIRIFULONG": ["Hz390"]}}
+    case = {"rowclocks": 28, "frameclocks": 15904, "freqs": speeds}
+    full = {"rowclocks": 271, "frameclocks": 277504, "freqs": {"FAST": ["Hz10"]}}
+    return {"frequencies": waves, "subarray_cases": {"SLITLESSPRISM": case, "FULL_FAST": full}}
+
+
+def write_emicorr(folder, tree: dict | None = None, name="jwst_miri_emicorr_0007.asdf") -> str:
+    """The waves as an ASDF file."""
+    from stdatamodels.jwst import datamodels
+
+    tree = emi_tree() if tree is None else tree
+    model = datamodels.EmiModel()
+    for key, value in tree.items():
+        setattr(model, key, value)
+    describe(model, "emicorr")
+    model.save(str(folder / name))
     return name

@@ -9,8 +9,10 @@ from reference_cases import (
     N_COLS,
     N_ROWS,
     ROW_START,
+    emi_tree,
     observation_header,
     science_model,
+    write_emicorr,
     write_references,
 )
 
@@ -69,11 +71,79 @@ def test_arrays_as_stsci_models_give_them(folder, calibration, reftype):
 def test_what_is_no_array(calibration, folder):
     assert calibration.gain_factor == 2.5
     assert calibration.context == str(folder)
-    assert set(calibration.files) == {*FIELDS, "specwcs"}
+    assert set(calibration.files) == {*FIELDS, "specwcs", "rscd", "emicorr"}
     assert calibration.files["dark"] == "jwst_miri_dark_0007.fits"
     np.testing.assert_array_equal(calibration.average_dark, np.float32(0.25))
     np.testing.assert_allclose(calibration.wavelength[15, 4:], 8.0, rtol=1e-6)
     assert np.isnan(calibration.wavelength[15, :4]).all()
+
+
+def test_groups_to_skip(folder, calibration):
+    def skipped(**cards):
+        header = observation_header(**cards)
+        return load_calibration(header, references=folder, types=["rscd"]).rscd
+
+    assert calibration.rscd == (5, 4)
+    assert calibration.rows(slice(3, 11)).rscd == (5, 4)
+    assert skipped(READPATT="SLOWR1") == (8, 7)
+    assert skipped(SUBARRAY="SUBPRISM") == (5, 4)  # what it was called once
+    assert skipped(SUBARRAY="MASK1140") == (-1, 3)
+    assert skipped(SUBARRAY="BRIGHTSKY") is None
+
+
+def test_groups_to_skip_of_an_older_file(folder, tmp_path):
+    from astropy.io import fits
+
+    with fits.open(folder / "jwst_miri_rscd_0007.fits") as hdus:
+        old = hdus["RSCD_GROUP_SKIP"].columns
+        old.del_col("group_skip1")
+        table = fits.BinTableHDU.from_columns(old, name="RSCD_GROUP_SKIP")
+        fits.HDUList([hdus[0].copy(), table]).writeto(tmp_path / "rscd.fits")
+    ours = load_calibration(
+        observation_header(), overrides={"rscd": tmp_path / "rscd.fits"}, types=["rscd"]
+    )
+    assert ours.rscd == (-1, 4)
+
+
+def test_interfering_waves(folder, calibration):
+    def reference(**cards):
+        header = observation_header(**cards)
+        return load_calibration(header, references=folder, types=["emicorr"]).emicorr
+
+    ours, stored = calibration.emicorr, emi_tree()["frequencies"]
+    assert [wave.name for wave in ours.waves] == ["Hz390", "Hz10"]
+    assert [wave.frequency_hz for wave in ours.waves] == [390.625, 10.039216]
+    for wave in ours.waves:
+        assert wave.shape_dn == tuple(stored[wave.name]["phase_amplitudes"])
+    assert (ours.clocks_per_row, ours.clocks_per_sample, ours.clocks_per_reset) == (28, 1, 15904)
+    assert calibration.rows(slice(3, 11)).emicorr == ours
+    slow = reference(READPATT="SLOW", NSAMPLES=9)
+    assert [wave.name for wave in slow.waves] == ["Hz10"]
+    assert (slow.clocks_per_sample, slow.clocks_per_reset) == (9, 0)
+    assert reference(SUBARRAY="FULL").clocks_per_row == 271
+    for cards in (
+        {"SUBARRAY": "BRIGHTSKY"},
+        {"READPATT": "NRS"},
+        {"SUBARRAY": "FULL", "READPATT": "SLOW"},
+    ):
+        assert reference(**cards) is None
+
+
+def test_waves_that_cannot_be_read(tmp_path):
+    def fault(path):
+        with pytest.raises(CalibrationError) as caught:
+            load_calibration(observation_header(), overrides={"emicorr": path}, types=["emicorr"])
+        assert str(path) in str(caught.value)
+        return str(caught.value)
+
+    tree = emi_tree()
+    del tree["frequencies"]["Hz10"]
+    assert "KeyError: 'Hz10'" in fault(tmp_path / write_emicorr(tmp_path, tree, "missing.asdf"))
+    tree = emi_tree()
+    tree["frequencies"]["Hz10"]["phase_amplitudes"] = [1.0, np.nan, 0.0, 2.0]
+    assert "phase_amplitudes of Hz10" in fault(tmp_path / write_emicorr(tmp_path, tree, "nan.asdf"))
+    (tmp_path / "text.asdf").write_text("hello")
+    assert fault(tmp_path / "text.asdf").startswith("emicorr: expected an ASDF reference file")
 
 
 def test_flags_of_unknown_names_are_dropped(calibration, folder):

@@ -137,3 +137,6 @@ def test_folders_and_files_that_do_not_exist(tmp_path):
     (tmp_path / "broken.fits").write_bytes(b"hello" * 999)
     with pytest.raises(CalibrationError, match=r"broken\.fits: not a readable FITS file"):
         load_calibration(observation_header(), references=tmp_path)
+    (tmp_path / "broken.fits").rename(tmp_path / "broken.asdf")
+    with pytest.raises(CalibrationError, match=r"broken\.asdf: not a readable ASDF file"):
+        load_calibration(observation_header(), references=tmp_path)

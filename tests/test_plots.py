@@ -147,4 +147,4 @@ def test_drawing_needs_no_display(tmp_path):
 
 def test_means_of_runs_pass_over_the_unknown():
     values = np.array([1.0, 3.0, np.nan, 5.0, np.nan, np.nan, 9.0])
-    np.testing.assert_array_equal(plots._binned(values, 2), [2.0, 5.0, np.nan])
+    np.testing.assert_array_equal(plots.product._binned(values, 2), [2.0, 5.0, np.nan])

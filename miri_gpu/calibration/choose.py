@@ -65,9 +65,9 @@ def crds_parameters(header) -> dict:
 
 
 def choose_from_folder(folder: str | Path, types: Iterable[str]) -> dict[str, Path | None]:
-    """Take the files of a folder by what their headers say they are (REFTYPE).
+    """Take the files of a folder by what they say they are (REFTYPE, in ASDF files meta.reftype).
 
-    Files of other types are passed over, and so are files that are not FITS by name.
+    Files of other types are passed over, and so are files that are neither FITS nor ASDF by name.
 
     Raises
     ------
@@ -78,7 +78,8 @@ def choose_from_folder(folder: str | Path, types: Iterable[str]) -> dict[str, Pa
     if not folder.is_dir():
         raise CalibrationError(f"references: expected a folder, got {folder}")
     found: dict[str, list[Path]] = {}
-    for path in sorted([*folder.glob("*.fits"), *folder.glob("*.fits.gz")]):
+    paths = (path for ending in ("fits", "fits.gz", "asdf") for path in folder.glob(f"*.{ending}"))
+    for path in sorted(paths):
         found.setdefault(_reference_type(path), []).append(path)
     files: dict[str, Path | None] = {}
     for reftype in types:
@@ -107,6 +108,8 @@ def _existing(reftype: str, path: str | Path) -> Path | None:
 
 
 def _reference_type(path: Path) -> str:
+    if path.suffix == ".asdf":
+        return _asdf_reference_type(path)
     from astropy.io import fits
 
     try:
@@ -115,6 +118,16 @@ def _reference_type(path: Path) -> str:
         return ""
     except OSError as error:
         raise CalibrationError(f"{path}: not a readable FITS file ({error})") from None
+
+
+def _asdf_reference_type(path: Path) -> str:
+    import asdf
+
+    try:
+        meta = asdf.util.load_yaml(path).get("meta")  # only the text: no model is built
+        return str((meta or {}).get("reftype", "")).strip().lower()
+    except (OSError, ValueError, AttributeError, RuntimeError) as error:
+        raise CalibrationError(f"{path}: not a readable ASDF file ({error})") from None
 
 
 @contextlib.contextmanager

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from miri_gpu.calibration import choose, read
+from miri_gpu.calibration import choose, read, read_settings
 from miri_gpu.calibration.bundle import NOT_AVAILABLE, Calibration
 from miri_gpu.errors import CalibrationError
 from miri_gpu.rates.wavelength import wavelength_map
 
-TYPES = (*read.IMAGE_TYPES, "specwcs")
+TYPES = (*read.IMAGE_TYPES, "specwcs", "rscd", "emicorr")
 REQUIRED_TYPES = ("readnoise", "gain", "specwcs")  # no step can do without these
 
 
@@ -103,9 +104,15 @@ def _check_required(files: Mapping[str, Path | None], context: str) -> None:
 
 
 def _arrays(files: Mapping[str, Path | None], header, subarray, velocity_m_s) -> dict:
-    arrays: dict[str, np.ndarray | float | None] = {"gain_factor": header.get("GAINFACT")}
+    arrays: dict[str, Any] = {"gain_factor": header.get("GAINFACT")}
     for reftype, path in files.items():
         if path is None:
+            continue
+        if reftype == "rscd":
+            arrays["rscd"] = read_settings.read_group_skip(path, header)
+            continue
+        if reftype == "emicorr":
+            arrays["emicorr"] = read_settings.read_emi_reference(path, header)
             continue
         if reftype == "specwcs":
             arrays["wavelength"] = wavelength_map(

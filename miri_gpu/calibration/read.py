@@ -81,7 +81,7 @@ def read_images(reftype: str, path: Path, subarray: Subarray) -> dict[str, np.nd
     CalibrationError
         Where the file cannot be read, lacks an extension or does not cover the subarray.
     """
-    with _opened(reftype, path) as hdus:
+    with opened_fits(reftype, path) as hdus:
         main = next(iter(_EXTENSIONS[reftype].values()))
         whole = _array(reftype, path, hdus, main)
         area = _area(reftype, path, hdus[0].header, whole.shape, subarray)
@@ -103,7 +103,7 @@ def read_images(reftype: str, path: Path, subarray: Subarray) -> dict[str, np.nd
 
 def read_gain_factor(path: Path) -> float | None:
     """The factor for a non-standard gain setting, where a gain reference states one."""
-    with _opened("gain", path) as hdus:
+    with opened_fits("gain", path) as hdus:
         return hdus[0].header.get("GAINFACT")
 
 
@@ -115,7 +115,7 @@ def read_wavelength_table(path: Path) -> WavelengthTable:
     CalibrationError
         Where the file cannot be read or lacks part of the solution.
     """
-    with _opened("specwcs", path) as hdus:
+    with opened_fits("specwcs", path) as hdus:
         if "WAVETABLE" not in hdus or "IMYSLTL" not in hdus[0].header:
             raise CalibrationError(
                 f"specwcs: expected an extension WAVETABLE and the keyword IMYSLTL, got {path} "
@@ -138,7 +138,7 @@ def read_wavelength_table(path: Path) -> WavelengthTable:
 
 
 @contextmanager
-def _opened(reftype: str, path: Path):
+def opened_fits(reftype: str, path: Path):
     """Open a reference file; whatever goes wrong inside becomes a CalibrationError."""
     from astropy.io import fits
     from astropy.utils.exceptions import AstropyUserWarning

@@ -6,8 +6,9 @@ block by block.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from miri_gpu.backend import namespace
 from miri_gpu.containers import Array, ArrayBundle, Ramps
 from miri_gpu.detector import N_AMPLIFIERS
 from miri_gpu.numerics import masked_median
@@ -16,9 +17,17 @@ from miri_gpu.ramps.emi_waves import Clock
 QUIET = 2.0  # pixels that scatter less than this many times the median take part
 _HOT_GROUPS_OF_COLS = slice(1, 3)  # columns 4 to 11: the first ones beside the reference pixels
 
-# Walks over the integrations of a segment in blocks: calls the function with the ramps of each
-# block and where in the segment it lies, and returns what the calls gave, in order.
-Walk = Callable[[Callable[[Ramps, slice], Any]], Sequence[Any]]
+
+class Walk(Protocol):
+    """Walks over the integrations of a segment in blocks of whole frames.
+
+    Calls the function with the ramps of each block, and where in the segment it lies, and returns
+    what the calls gave, in order. With `n_ints` the walk ends after so many integrations.
+    """
+
+    def __call__(
+        self, function: Callable[[Ramps, slice], Any], n_ints: int | None = None
+    ) -> Sequence[Any]: ...
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -39,7 +48,9 @@ class PhaseSums(ArrayBundle):
     phase: Array
 
 
-def phase_sums(walk: Walk, period: float, n_bins: int, clock: Clock, *, xp) -> PhaseSums:
+def phase_sums(
+    walk: Walk, period: float, n_bins: int, clock: Clock, *, midpoints: bool, xp
+) -> PhaseSums:
     """Add up the ramps of the quiet pixels, in two walks over the segment.
 
     A pixel is quiet in an integration where the standard deviation of its groups is below twice
@@ -53,6 +64,9 @@ def phase_sums(walk: Walk, period: float, n_bins: int, clock: Clock, *, xp) -> P
     n_bins : int
         Bins of phase.
     clock : Clock
+    midpoints : bool
+        Take the middle of a bin for its phase, as the STScI step does, or else the mean of the
+        phases in it: with 256 clocks in 256 bins that differs by half a bin.
 
     Returns
     -------
@@ -60,7 +74,8 @@ def phase_sums(walk: Walk, period: float, n_bins: int, clock: Clock, *, xp) -> P
     """
     scatter = xp.concatenate(list(walk(lambda ramps, ints: ramps.data.std(axis=1))))
     limit = QUIET * masked_median(scatter.reshape(-1), axis=0)
-    phase, order, starts = _bins_of_pixels(period, n_bins, clock, scatter.shape[1:], xp=xp)
+    frame = clock.in_frame(slice(0, scatter.shape[1]), scatter.shape[2], xp=xp).reshape(-1)
+    phase, order, starts = _bins(frame / period % 1, n_bins, midpoints, xp=xp)
 
     def add(ramps: Ramps, ints: slice) -> tuple[Array, Array]:
         # a comparison with NaN, of a pixel or of the limit, is false
@@ -83,23 +98,25 @@ def phase_sums(walk: Walk, period: float, n_bins: int, clock: Clock, *, xp) -> P
     )
 
 
-def _bins_of_pixels(period, n_bins, clock, shape, *, xp):
+def _bins(phase_in_frame: Array, n_bins: int, midpoints: bool, *, xp):
     """Which read-outs (of four pixels) of a frame fall in each bin of phase.
 
     Returns
     -------
-    phase : (n_phases,) float64, centres of the bins that are seen
+    phase : (n_phases,) float64, of the bins that are seen
     order : read-outs in the order of their bins
     starts : (n_phases,) where in `order` each bin starts
     """
-    n_rows, n_cols = shape
-    in_frame = clock.in_frame(slice(0, n_rows), n_cols, xp=xp).reshape(-1)
-    place = ((in_frame / period % 1) * n_bins).astype(xp.int64)
+    place = (phase_in_frame * n_bins).astype(xp.int64)
     order = xp.argsort(place, kind="stable")
     place = place[order]
     first_of_bin = xp.concatenate((xp.ones(1, dtype=bool), place[1:] != place[:-1]))
     starts = xp.flatnonzero(first_of_bin)
-    return (place[starts] + 0.5) / n_bins, order, starts
+    if midpoints:
+        return (place[starts] + 0.5) / n_bins, order, starts
+    total = xp.add.reduceat(phase_in_frame[order], starts)
+    count = xp.add.reduceat(xp.ones(len(order)), starts)
+    return total / count, order, starts
 
 
 def _added(samples: Array, order: Array, starts: Array, *, xp) -> Array:
@@ -119,8 +136,6 @@ def without_lines(sums: PhaseSums) -> tuple[Array, Array]:
     residual : (n_ints, n_groups, n_phases) float64 [DN]
     time : (n_groups,) float64, around 0
     """
-    from miri_gpu.backend import namespace
-
     xp = namespace(sums.data)
     n_groups = sums.data.shape[1]
     time = xp.arange(n_groups, dtype=xp.float64) - (n_groups - 1) / 2

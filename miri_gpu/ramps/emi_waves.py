@@ -1,7 +1,6 @@
 """Waves of electromagnetic interference, and the clock that says which phase a sample sees."""
 
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -96,6 +95,38 @@ class Clock:
         return row * self.per_row + xp.arange(n_cols // N_AMPLIFIERS) * self.per_sample
 
 
+class Spline:
+    """Cubic spline through one period of a wave, continued by one value at either end.
+
+    Parameters
+    ----------
+    shape_dn : sequence of float
+        The wave at the centres of equal bins of phase.
+    """
+
+    def __init__(self, shape_dn, *, xp):
+        shape_dn = np.asarray(shape_dn, dtype=np.float64)
+        self.n_bins = len(shape_dn)
+        knots = np.arange(self.n_bins + 2) - 0.5  # in bins
+        values = np.concatenate((shape_dn[-1:], shape_dn, shape_dn[:1]))
+        terms = CubicSpline(knots, values, bc_type="not-a-knot").c  # cubic term first
+        self.terms = tuple(xp.asarray(np.ascontiguousarray(term)) for term in terms)
+
+    def at(self, phase: Array) -> Array:
+        """Value at any phase [cycles], of the same shape, float64."""
+        xp = namespace(phase)
+        step = phase - xp.floor(phase)
+        step *= self.n_bins
+        step += 0.5
+        place = step.astype(xp.int64)
+        step -= place
+        value = xp.take(self.terms[0], place)
+        for term in self.terms[1:]:
+            value *= step
+            value += xp.take(term, place)
+        return value
+
+
 @dataclass(frozen=True, eq=False)
 class SplineWave:
     """A wave as a smooth function of phase, with an amplitude and a phase in each integration.
@@ -103,6 +134,8 @@ class SplineWave:
     Attributes
     ----------
     wave : EmiWave
+    spline : Spline
+        Through the wave's shape.
     amplitude : (n_ints,) float64
         Factor of the wave's shape.
     phase : (n_ints,) float64
@@ -110,6 +143,7 @@ class SplineWave:
     """
 
     wave: EmiWave
+    spline: Spline
     amplitude: Array
     phase: Array
 
@@ -117,14 +151,19 @@ class SplineWave:
         """Cut to some integrations."""
         return replace(self, amplitude=self.amplitude[ints], phase=self.phase[ints])
 
-    def noise(self, clock: Clock, group: int, rows: slice, n_cols: int) -> Array:
-        """The wave in a group, (n_ints, n_rows, n_cols / 4) float64 [DN]."""
+    def place_in_frame(self, clock: Clock, rows: slice, n_cols: int) -> Array:
+        """Phase since the start of a frame, (n_rows, n_cols / 4) float64 [cycles]."""
         xp = namespace(self.phase)
-        period = self.wave.period
-        in_frame = (clock.in_frame(rows, n_cols, xp=xp) / period) % 1
-        per_group = (clock.per_frame / period) % 1
-        phase = (in_frame + per_group * group + self.phase[:, None, None]) % 1
-        return self.amplitude[:, None, None] * Spline(self.wave.shape_dn).at(phase)
+        return (clock.in_frame(rows, n_cols, xp=xp) / self.wave.period) % 1
+
+    def noise(self, clock: Clock, group: int, phase_in_frame: Array) -> Array:
+        """The wave in a group, (n_ints, *shape of the phases) float64 [DN]."""
+        by_integration = (slice(None), *(None,) * phase_in_frame.ndim)
+        per_group = (clock.per_frame / self.wave.period) % 1
+        phase = phase_in_frame + per_group * group + self.phase[by_integration]
+        value = self.spline.at(phase)
+        value *= self.amplitude[by_integration]
+        return value
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,43 +187,20 @@ class TableWave:
         """Cut to some integrations."""
         return replace(self, integration=self.integration[ints])
 
-    def noise(self, clock: Clock, group: int, rows: slice, n_cols: int) -> Array:
-        """The wave in a group, (n_ints, n_rows, n_cols / 4) float64 [DN]."""
+    def place_in_frame(self, clock: Clock, rows: slice, n_cols: int) -> Array:
+        """Clocks since the start of a frame, (n_rows, n_cols / 4) int64: their phase is exact."""
+        return clock.in_frame(rows, n_cols, xp=namespace(self.table))
+
+    def noise(self, clock: Clock, group: int, in_frame: Array) -> Array:
+        """The wave in a group, (n_ints, *shape of the clocks) float64 [DN]."""
         xp = namespace(self.table)
-        phase = table_phase(clock, self.integration, group, rows, n_cols, self.wave.period, xp=xp)
-        return self.table[(phase * self.wave.period).astype(xp.int64)]
+        period = self.wave.period
+        phase = table_phase(clock, self.integration, group, in_frame, period, xp=xp)
+        return xp.take(self.table, (phase * period).astype(xp.int64))
 
 
-def table_phase(clock, integration, group, rows, n_cols, period, *, xp) -> Array:
+def table_phase(clock, integration, group, in_frame, period, *, xp) -> Array:
     """Phase of samples by their whole clocks, (n_ints, n_rows, n_cols / 4) float64 [cycles]."""
     start = integration * clock.per_integration + group * clock.per_frame
-    cycles = (clock.in_frame(rows, n_cols, xp=xp) + start[:, None, None]) / period
+    cycles = (in_frame + start[:, None, None]) / period
     return cycles - xp.floor(cycles)
-
-
-class Spline:
-    """Cubic spline through one period of a wave, continued by one value at either end.
-
-    Parameters
-    ----------
-    shape_dn : sequence of float
-        The wave at the centres of equal bins of phase.
-    """
-
-    def __init__(self, shape_dn):
-        shape_dn = np.asarray(shape_dn, dtype=np.float64)
-        self.n_bins = len(shape_dn)
-        knots = (np.arange(self.n_bins + 2) - 0.5) / self.n_bins
-        values = np.concatenate((shape_dn[-1:], shape_dn, shape_dn[:1]))
-        self.coefficients = CubicSpline(knots, values, bc_type="not-a-knot").c  # cubic term first
-
-    def at(self, phase: Array) -> Array:
-        """Value at phases from 0 to 1, of the same shape, float64."""
-        xp = namespace(phase)
-        cubic, square, linear, constant = (xp.asarray(row) for row in self.coefficients)
-        place = xp.clip((phase * self.n_bins + 0.5).astype(xp.int64), 0, self.n_bins)
-        step = phase - (place - 0.5) / self.n_bins
-        value = xp.take(cubic, place)
-        for term in (square, linear, constant):
-            value = value * step + xp.take(term, place)
-        return value

@@ -126,7 +126,7 @@ def clipping_limit(n_values: int) -> float:
 
     A sigma-clipping threshold beyond this flags nothing, whatever the data.
     """
-    return (n_values - 1) / math.sqrt(n_values)
+    return n_values / math.sqrt(n_values - 1)
 
 
 def flag_jumps(

@@ -8,23 +8,18 @@ algorithm of the STScI ramp_fit step (jwst 3.0, stcal 1.20), its second product,
 integration.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
-from miri_gpu.backend import namespace, to_host
-from miri_gpu.containers import Array, ArrayBundle, Ramps, Rates, Readout
+from miri_gpu.backend import namespace
+from miri_gpu.containers import Array, Ramps, Rates, Readout
 from miri_gpu.detector import DO_NOT_USE, JUMP_DET, NO_GAIN_VALUE, SATURATED
 from miri_gpu.parameters import Parameters, option
 from miri_gpu.ramps.broken_ramps import union_of_flags
 from miri_gpu.ramps.likelihood_jumps import omit_jumps
+from miri_gpu.ramps.likelihood_pieces import cut_ramps, groups_in_use
 from miri_gpu.ramps.likelihood_sweeps import climb, covariance_of, descend, photon_lag
-from miri_gpu.ramps.ramp_segments import PERSISTENCE
 from miri_gpu.ramps.sorted_columns import median_of, sorted_columns
-
-# Samples that are worked on at once: what stays in the cache of a CPU, and what keeps a GPU busy.
-_SAMPLES_AT_ONCE = {"numpy": 1 << 18}
-_SAMPLES_AT_ONCE_ELSEWHERE = 1 << 25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +120,11 @@ def fit_ramps_likelihood(
     first fit as the source of the noise the bias vanishes to first order, for the slope of an
     optimal fit is independent of its weights' errors (Brandt 2024, section 5): that is `debias`.
 
-    Unlike the STScI step, this one does not let masked samples decide how noisy a ramp is (ramps
-    that saturate half-way get hundreds of false jumps from that), lets a NaN spoil two differences
-    and not the ramp, looks for no jumps among two differences, and gives bad pixels no rate.
+    Unlike the STScI step, this one keeps unusable samples from deciding how noisy a ramp is, and
+    uses the difference after a flagged jump; `as_stsci` does as the step does, for comparison.
+    (By the flat end of ramps that saturate before half of their groups the step takes them for
+    faint, and finds false jumps in nearly all.) A NaN spoils two differences here, not the ramp;
+    among two differences no jump is looked for; and what has no rate is DO_NOT_USE.
     """
     xp = namespace(ramps.data, ramps.groupdq, ramps.pixeldq, read_noise, gain, dark_current)
     n_ints, _, n_rows, n_cols = ramps.data.shape
@@ -136,13 +133,15 @@ def fit_ramps_likelihood(
         **{name: xp.empty(shape, dtype=xp.float32) for name in _FLOATS},
         degrees_of_freedom=xp.empty(shape, dtype=xp.int16),
     )
+    groups = groups_in_use(ramps.groupdq, dropped, params.as_stsci)
+    noise = (read_noise, gain, dark_current)
     groupdq = ramps.groupdq.copy() if params.find_jumps else ramps.groupdq
     pixeldq = _with_bad_gain(ramps.pixeldq, gain, xp=xp)
-    for piece in _pieces(ramps, read_noise, gain, dark_current, dropped, params, readout, xp=xp):
-        used, slope = _search(piece, params, xp=xp)
+    for piece in cut_ramps(ramps, noise, groups, readout, params.as_stsci, xp=xp):
+        used, rise = _search(piece, params, readout, xp=xp)
         if params.find_jumps:
-            piece.flag(groupdq, used, xp=xp)
-        line = _fit(piece, used, slope, params, readout, xp=xp)
+            _flag(groupdq, piece, used, xp=xp)
+        line = _fit(piece, used, rise, readout, xp=xp)
         for f in fields(line):
             target = getattr(fits, f.name)[piece.ints, piece.rows]
             target[...] = getattr(line, f.name).reshape(target.shape)
@@ -169,9 +168,121 @@ def flag_jumps_likelihood(
         gain is not positive.
     """
     xp = namespace(ramps.data, ramps.groupdq, ramps.pixeldq, read_noise, gain)
+    groups = groups_in_use(ramps.groupdq, dropped, params.as_stsci)
+    noise = (read_noise, gain, None)
     groupdq = ramps.groupdq.copy()
     params = replace(params, find_jumps=True)
-    for piece in _pieces(ramps, read_noise, gain, None, dropped, params, readout, xp=xp):
-        used, _ = _search(piece, params, xp=xp)
-        piece.flag(groupdq, used, xp=xp)
+    for piece in cut_ramps(ramps, noise, groups, readout, params.as_stsci, xp=xp):
+        used, _ = _search(piece, params, readout, xp=xp)
+        _flag(groupdq, piece, used, xp=xp)
     return replace(ramps, groupdq=groupdq, pixeldq=_with_bad_gain(ramps.pixeldq, gain, xp=xp))
+
+
+@dataclass(frozen=True, eq=False)
+class _LineFits:
+    """Fitted lines, (n_ints, n_rows, n_cols) or (n_ramps,) each; NaN where there is no fit."""
+
+    data: Array
+    err: Array
+    var_poisson: Array
+    var_rnoise: Array
+    chi_square: Array
+    pedestal: Array
+    degrees_of_freedom: Array
+
+
+_FLOATS = tuple(f.name for f in fields(_LineFits) if f.name != "degrees_of_freedom")
+
+
+def _search(piece, params, readout, *, xp):
+    """Which differences are no jumps, and the expected difference that their noise follows from."""
+    counted = ~xp.isnan(piece.differences) if params.as_stsci else piece.used
+    median = median_of(
+        sorted_columns(xp.where(counted, piece.differences, xp.float32(xp.nan)), xp=xp), xp=xp
+    )
+    rise = xp.where(median > 0, median, 0.0)  # 0 where it is NaN, too
+    if not (params.find_jumps or params.debias):
+        return piece.used, rise
+    covariance = covariance_of(rise, piece.read_var, piece.gain, photon_lag(readout), xp=xp)
+    if not params.find_jumps:
+        return piece.used, climb(piece.differences, piece.used, covariance, xp=xp).slope
+    with_pairs = params.two_differences
+    if with_pairs is None:
+        with_pairs = readout.n_frames > 1
+    used, slope = omit_jumps(
+        piece.differences, piece.used, covariance, params.rejection_threshold, with_pairs, xp=xp
+    )
+    return used, slope if params.debias else rise
+
+
+def _flag(groupdq, piece, used, *, xp):
+    """Write JUMP_DET into the cube of flags where differences are no longer used."""
+    jump = piece.used & ~used
+    n_ints, n_rows = piece.ints.stop - piece.ints.start, piece.rows.stop - piece.rows.start
+    for i in range(jump.shape[0]):
+        flags = jump[i].reshape(n_ints, n_rows, -1) * xp.uint8(JUMP_DET)
+        groupdq[piece.ints, piece.groups.start + i + 1, piece.rows] |= flags
+
+
+def _fit(piece, used, rise, readout, *, xp) -> _LineFits:
+    """Fit a line to each ramp, with the noise that goes with the expected difference `rise`."""
+    lag, time = photon_lag(readout), readout.group_time_s
+    rise = xp.maximum(rise, 0.0) + piece.dark_rise
+    covariance = covariance_of(rise, piece.read_var, piece.gain, lag, xp=xp)
+    climbed = climb(piece.differences, used, covariance, xp=xp)
+    descent = descend(climbed, used, covariance, xp=xp)
+    by_photons = (1 - 2 * lag) * descent.squares + 2 * lag * descent.products
+    by_reading = 2 * (descent.squares - descent.products)
+    n_used = used.sum(axis=0)
+    known = covariance.known & (n_used > 0)
+    values = {
+        "data": climbed.slope / time,
+        "err": xp.sqrt(1 / climbed.c) / time,
+        "var_poisson": rise / piece.gain * by_photons / time**2,
+        "var_rnoise": piece.read_var * by_reading / time**2,
+        "chi_square": climbed.chi_square(xp=xp),
+        "pedestal": _pedestal(piece, climbed.slope, covariance, descent.residuals, readout, xp=xp),
+    }
+    return _LineFits(
+        **{name: xp.where(known, value, xp.nan) for name, value in values.items()},
+        degrees_of_freedom=xp.where(known, n_used - 1, 0),
+    )
+
+
+def _pedestal(piece, slope, covariance, residuals, readout, *, xp):
+    """Value of the line at the reset, from the first good sample.
+
+    The noise that this sample shares with the difference after it is known from how that one
+    deviates, and taken out.
+    """
+    first = xp.argmax(piece.good, axis=0)
+    frames = readout.drop_frames1 + (readout.n_frames + 1) / 2  # from the reset to the first group
+    n_times = piece.groups.start + first + frames * readout.frame_time_s / readout.group_time_s
+    sample = xp.take_along_axis(piece.data, first[None], axis=0)[0]
+    after = xp.minimum(first, residuals.shape[0] - 1)
+    residual = xp.take_along_axis(residuals, after[None], axis=0)[0]
+    return sample - slope * n_times - covariance.neighbour * residual
+
+
+def _finish(fits, groupdq, pixeldq, *, xp) -> LikelihoodFit:
+    """Take the fits of bad pixels away, and say in the flags where there is none."""
+    bad = (pixeldq & (DO_NOT_USE | SATURATED)) != 0
+    none = xp.isnan(fits.data) | bad
+    unknown = xp.float32(xp.nan)
+    rates = {
+        name: xp.where(none, xp.float32(0), getattr(fits, name))
+        for name in ("err", "var_poisson", "var_rnoise")
+    }
+    flags = union_of_flags(groupdq, axis=1) & (JUMP_DET | SATURATED)
+    dq = pixeldq | flags.astype(xp.uint32) | none * xp.uint32(DO_NOT_USE)
+    return LikelihoodFit(
+        rates=Rates(data=xp.where(none, unknown, fits.data), dq=dq, **rates),
+        chi_square=xp.where(none, unknown, fits.chi_square),
+        degrees_of_freedom=xp.where(none, xp.int16(0), fits.degrees_of_freedom),
+        pedestal=xp.where(none, unknown, fits.pedestal),
+        groupdq=groupdq,
+    )
+
+
+def _with_bad_gain(pixeldq, gain, *, xp):
+    return pixeldq | ~(gain > 0) * xp.uint32(NO_GAIN_VALUE | DO_NOT_USE)

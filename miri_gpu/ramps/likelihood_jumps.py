@@ -45,15 +45,22 @@ def omit_jumps(differences, used, covariance, sigma, with_pairs, *, xp):
     slope : (n_ramps,) float64 [DN]
         The likeliest difference, fitted without the jumps; 0 where none is used.
     """
-    n_diffs, n_ramps = used.shape
-    kept, slope = used.copy(), xp.zeros(n_ramps)
-    active, fewest = xp.arange(n_ramps), _FEWEST
-    place = xp.arange(n_diffs)[:, None]
+    n_diffs = used.shape[0]
+    kept, place = used.copy(), xp.arange(n_diffs)[:, None]
+    climbed = climb(differences, used, covariance, xp=xp)
+    slope, fewest = climbed.slope.copy(), _FEWEST
+    # without a jump, chi-square can improve by all that it is, and no more
+    active = xp.flatnonzero(climbed.chi_square(xp=xp) > sigma**2)
+    if 2 * active.size < slope.size:
+        differences, used, covariance, climbed = (
+            differences[:, active], used[:, active], covariance.take(active), climbed.take(active)
+        )  # fmt: skip
+    else:  # too many to be worth gathering
+        active = xp.arange(slope.size)
     for _ in range(n_diffs):
-        climbed = climb(differences, used, covariance, xp=xp)
-        slope[active] = climbed.slope
         excess, worst, is_pair = _worst(climbed, used, covariance, sigma, with_pairs, xp=xp)
-        found = xp.flatnonzero((excess > 0) & (used.sum(axis=0) >= fewest))
+        enough = covariance.known & (used.sum(axis=0) >= fewest)
+        found = xp.flatnonzero(enough & (excess > 0))
         if found.size == 0:
             break
         active, fewest = active[found], _FEWEST_AGAIN
@@ -62,6 +69,8 @@ def omit_jumps(differences, used, covariance, sigma, with_pairs, *, xp):
         jump = (place == worst) | ((place == worst + 1) & is_pair)
         used = used[:, found] & ~jump
         kept[:, active] = used
+        climbed = climb(differences, used, covariance, xp=xp)
+        slope[active] = climbed.slope
     return kept, slope
 
 

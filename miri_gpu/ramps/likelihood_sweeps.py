@@ -71,7 +71,7 @@ def covariance_of(rise, read_var, gain, lag, *, xp) -> Covariance:
     """
     photons = rise / gain
     variance = (1 - 2 * lag) * photons + 2 * read_var
-    known = variance > 0
+    known = xp.isfinite(variance) & (variance > 0)
     neighbour = xp.where(known, lag * photons - read_var, 0.0)
     return Covariance(xp.where(known, variance, 1.0), neighbour, known)
 

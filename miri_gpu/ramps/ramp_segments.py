@@ -14,9 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from miri_gpu.containers import Array
-from miri_gpu.detector import DQ_NAMES, JUMP_DET
-
-PERSISTENCE = 1 << DQ_NAMES.index("PERSISTENCE")  # marks a sample, but does not spoil it
+from miri_gpu.detector import JUMP_DET, PERSISTENCE
 
 # power of the weights where the signal-to-noise ratio of a segment is below each limit
 _SNR_LIMITS = (5.0, 10.0, 20.0, 50.0, 100.0, math.inf)
@@ -141,7 +139,7 @@ def weighting_class(rise, read_var, gain, *, xp):
 
 def is_good(groupdq):
     """Whether samples may be fitted."""
-    return (groupdq & (0xFF ^ PERSISTENCE)) == 0
+    return (groupdq & (0xFF ^ PERSISTENCE)) == 0  # it marks a sample, but does not spoil it
 
 
 def find_segments(groupdq, *, xp):

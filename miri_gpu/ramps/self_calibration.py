@@ -4,19 +4,23 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from miri_gpu.backend import namespace
-from miri_gpu.containers import Array
+from miri_gpu.containers import Array, ArrayBundle
 from miri_gpu.detector import (
+    AD_FLOOR,
     ATOD_LIMIT_DN,
     DO_NOT_USE,
     N_AMPLIFIERS,
     N_REFERENCE_COLS,
     SATURATED,
 )
-from miri_gpu.numerics import fit_polynomials, solve_symmetric
+from miri_gpu.numerics import fit_polynomials, masked_median, solve_symmetric
 from miri_gpu.parameters import Parameters, option
 
 TRACE_COLUMNS = slice(34, 39)  # bright enough to reach the non-linear part of the ramp
 N_COEFFICIENTS = 5  # c0 .. c4, of which c0 = 0 and c1 = 1 are fixed
+N_FREE = 3  # c2, c3, c4
+_REJECTION_ROUNDS = 3
+_SIGMA_OF_MAD = 1.4826  # of a normal distribution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +42,47 @@ class CustomLinearityParams(Parameters):
     )  # fmt: skip
     row_idx_start_used: int = option(350, "first row used", unit="row")
     row_idx_end_used: int = option(386, "end of the rows used, itself not in it", unit="row")
+    rejection_threshold: float | None = option(
+        None, "leave out ramps that jump by more than this from one group to the next; nothing "
+        "keeps all", unit="sigma", above=0,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LinearityCalibration(ArrayBundle):
+    """The non-linearity of each amplifier, how well it is known, and what it leaves.
+
+    Attributes
+    ----------
+    coefficients : (5, n_amplifiers) float64
+        c0 .. c4 of F = sum of c_k [DN^(1 - k)] x DN^k; c0 = 0, c1 = 1. NaN where an amplifier's
+        samples do not determine them.
+    coefficients_err : (5, n_amplifiers) float64
+        Their standard deviations; 0 for the fixed ones, NaN where they are not known.
+    covariance : (n_amplifiers, 3, 3) float64
+        Of c2, c3 and c4, which are strongly correlated.
+    residual, residual_err : (n_groups, n_amplifiers) float64 [DN]
+        Mean over the ramps of F - (the straight line), in every group, also in those that took no
+        part in the fit; and its standard error. NaN where a group has no samples.
+    in_fit : (n_groups,) bool
+        Groups whose samples the polynomials were fitted to.
+    n_ramps, n_rejected : (n_amplifiers,) int64
+        Ramps that took part, and ramps that were left out because they jump.
+    """
+
+    coefficients: Array
+    coefficients_err: Array
+    covariance: Array
+    residual: Array
+    residual_err: Array
+    in_fit: Array
+    n_ramps: Array
+    n_rejected: Array
 
 
 def calibrate_linearity(
     data: Array, groupdq: Array | None = None, *, params: CustomLinearityParams | None = None
-) -> Array:
+) -> LinearityCalibration:
     """Fit, for each amplifier, the polynomial that makes ramps as straight as their first part.
 
     Parameters
@@ -51,14 +91,13 @@ def calibrate_linearity(
         The rows `row_idx_start_used : row_idx_end_used` of the ramps, before any linearity
         correction; all columns.
     groupdq : (n_ints, n_groups, n_rows_used, n_cols) uint8, or None
-        Samples flagged DO_NOT_USE or SATURATED take no part, nor do NaN.
+        Samples flagged DO_NOT_USE or SATURATED take no part, nor do NaN. Groups that are
+        DO_NOT_USE everywhere (dropped groups) take no part in the fit but have a residual.
     params : CustomLinearityParams
 
     Returns
     -------
-    (5, n_amplifiers) float64
-        c0 .. c4 of F = sum of c_k [DN^(1 - k)] x DN^k; c0 = 0, c1 = 1. NaN where an amplifier's
-        samples do not determine them.
+    LinearityCalibration
 
     Raises
     ------
@@ -70,6 +109,15 @@ def calibrate_linearity(
     -----
     ExoTiC-MIRI's SetCustomLinearityStep: a straight line through the "fit" groups of each ramp is
     the truth F for its "derive" groups; then least squares in F - DN for c2, c3 and c4.
+
+    Beyond it: the covariance allows for errors that all samples of a ramp share, of its line and of
+    the photons it gathered (the sandwich of White 1980, Econometrica 48, 817, with each ramp a
+    cluster). One from the residual variance alone would take each sample for independent, and give
+    errors that are several times too small. Not in it are errors that ramps share.
+
+    With `rejection_threshold`, a ramp is left out where the step of its residual from one group to
+    the next is farther than so many sigma (1.4826 MAD of the ramp's own steps) from their median:
+    a cosmic ray bends the line, so that none of the ramp can be trusted.
     """
     xp = namespace(data, groupdq)
     params = CustomLinearityParams() if params is None else params
@@ -79,17 +127,24 @@ def calibrate_linearity(
             f"data: expected at least {TRACE_COLUMNS.stop} columns, got {data.shape[-1]}"
         )
     ramps = xp.moveaxis(data[..., TRACE_COLUMNS], 1, -1).astype(xp.float64)
-    good = xp.isfinite(ramps)
-    if groupdq is not None:
-        unusable = xp.moveaxis(groupdq[..., TRACE_COLUMNS], 1, -1) & (DO_NOT_USE | SATURATED)
-        good = good & (unusable == 0)
-
+    good, measured = _usable(ramps, groupdq, xp=xp)
     group = xp.arange(data.shape[1])
-    in_fit = (group >= fit_groups.start) & (group < fit_groups.stop)
-    fitted = good & in_fit
-    truth = fit_polynomials(ramps, fitted, 1)[..., derive_groups]
-    usable = good[..., derive_groups] & (fitted.sum(axis=-1, keepdims=True) >= 2)
-    return _coefficients(ramps[..., derive_groups], truth, usable, xp=xp)
+    in_line = (group >= fit_groups.start) & (group < fit_groups.stop)
+    in_fit = (group >= derive_groups.start) & (group < derive_groups.stop)
+    line = fit_polynomials(ramps, good & in_line, 1)
+    has_line = (good & in_line).sum(axis=-1, keepdims=True) >= 2
+    whole = (ramps, line, good & has_line, measured & has_line)
+    by_amplifier = []
+    for columns in _columns_of_amplifiers():
+        own = (array[:, :, columns].reshape(-1, data.shape[1]) for array in whole)
+        by_amplifier.append(
+            _calibrate_amplifier(*own, in_line, in_fit, params.rejection_threshold, xp=xp)
+        )
+    names = ("coefficients", "coefficients_err", "residual", "residual_err")
+    results = {name: xp.stack([each[name] for each in by_amplifier], axis=-1) for name in names}
+    for name in ("covariance", "n_ramps", "n_rejected"):
+        results[name] = xp.stack([each[name] for each in by_amplifier])
+    return LinearityCalibration(**results, in_fit=in_fit)
 
 
 def expand_linearity(coefficients: Array, n_rows: int, n_cols: int) -> Array:
@@ -129,22 +184,86 @@ def _group_ranges(params: CustomLinearityParams, n_groups: int) -> tuple[slice, 
     return ranges[0], ranges[1]
 
 
-def _coefficients(ramps: Array, truth: Array, usable: Array, *, xp) -> Array:
-    """Least squares for c2, c3, c4 of each amplifier, over all its samples."""
-    columns = range(TRACE_COLUMNS.start, TRACE_COLUMNS.stop)
-    missing = xp.where(usable, truth - ramps, 0.0)
-    scaled = xp.where(usable, ramps, 0.0) / ATOD_LIMIT_DN  # so that its powers stay comparable
+def _usable(ramps: Array, groupdq: Array | None, *, xp) -> tuple[Array, Array]:
+    """Samples that may enter the fit, and samples that have a residual: two bool arrays."""
+    finite = xp.isfinite(ramps)
+    if groupdq is None:
+        return finite, finite
+    flags = xp.moveaxis(groupdq[..., TRACE_COLUMNS], 1, -1)
+    good = finite & ((flags & (DO_NOT_USE | SATURATED)) == 0)
+    dropped = ((flags & DO_NOT_USE) != 0).all(axis=(0, 1, 2))
+    return good, good | (finite & dropped & ((flags & (SATURATED | AD_FLOOR)) == 0))
+
+
+def _columns_of_amplifiers() -> list[slice]:
+    """Places, among the columns of the trace, of those that each amplifier reads."""
+    first = [(k - TRACE_COLUMNS.start) % N_AMPLIFIERS for k in range(N_AMPLIFIERS)]
+    return [slice(place, None, N_AMPLIFIERS) for place in first]
+
+
+def _calibrate_amplifier(ramps, line, good, measured, in_line, in_fit, threshold, *, xp) -> dict:
+    """The attributes of LinearityCalibration for one amplifier; ramps are (n_ramps, n_groups)."""
+    scaled = xp.where(measured, ramps, 0.0) / ATOD_LIMIT_DN  # so that its powers stay comparable
     powers = [scaled**k for k in range(2, N_COEFFICIENTS)]
-    by_amplifier = []
-    for amplifier in range(N_AMPLIFIERS):
-        own = [i for i, column in enumerate(columns) if column % N_AMPLIFIERS == amplifier]
-        columns_own = slice(own[0], None, N_AMPLIFIERS)
-        terms = [power[..., columns_own, :] for power in powers]
-        target = missing[..., columns_own, :]
-        normal = xp.stack([xp.stack([(a * b).sum() for b in terms]) for a in terms])
-        solution = solve_symmetric(normal, xp.stack([(a * target).sum() for a in terms]))
-        scale = xp.asarray([ATOD_LIMIT_DN**-k for k in range(2, N_COEFFICIENTS)])
-        by_amplifier.append(solution * scale)
-    free = xp.stack(by_amplifier, axis=-1)
-    fixed = xp.where(xp.isnan(free[:1]), xp.nan, xp.asarray([[0.0], [1.0]]))
-    return xp.concatenate([fixed, free])
+    missing = xp.where(measured, line - ramps, 0.0)
+    has_samples = (good & in_fit).any(axis=-1)
+    kept = has_samples
+    free, inverse, residual = _least_squares(powers, missing, good & in_fit, xp=xp)
+    for _ in range(0 if threshold is None else _REJECTION_ROUNDS):
+        kept = has_samples & ~_jump(residual, good & (in_line | in_fit), threshold, xp=xp)
+        used = good & in_fit & kept[:, None]
+        free, inverse, residual = _least_squares(powers, missing, used, xp=xp)
+
+    used = good & in_fit & kept[:, None]
+    scale = xp.asarray([ATOD_LIMIT_DN**-k for k in range(2, N_COEFFICIENTS)])
+    covariance = _covariance(powers, xp.where(used, residual, 0.0), inverse, kept.sum(), xp=xp)
+    covariance *= scale[:, None] * scale
+    variance = xp.stack([covariance[k, k] for k in range(N_FREE)])
+    unknown = xp.isnan(free[:1])
+    fixed = xp.where(unknown, xp.nan, xp.asarray([0.0, 1.0]))
+    mean, mean_err = _means(residual, measured & kept[:, None], xp=xp)
+    return {
+        "coefficients": xp.concatenate([fixed, free * scale]),
+        "coefficients_err": xp.concatenate([0.0 * fixed, xp.sqrt(variance)]),
+        "covariance": covariance,
+        "residual": mean,
+        "residual_err": mean_err,
+        "n_ramps": kept.sum(),
+        "n_rejected": (has_samples & ~kept).sum(),
+    }
+
+
+def _least_squares(powers, missing, used, *, xp):
+    """Coefficients of the powers, the inverse of the normal matrix, and what is left everywhere."""
+    terms = [xp.where(used, power, 0.0) for power in powers]
+    normal = xp.stack([xp.stack([(a * b).sum() for b in terms]) for a in terms])
+    free = solve_symmetric(normal, xp.stack([(a * missing).sum() for a in terms]))
+    inverse = solve_symmetric(xp.broadcast_to(normal, (N_FREE, N_FREE, N_FREE)), xp.eye(N_FREE))
+    fitted = sum(free[k] * power for k, power in enumerate(powers))
+    return free, inverse, fitted - missing
+
+
+def _covariance(powers, residual, inverse, n_ramps, *, xp) -> Array:
+    """Covariance (3, 3) of the coefficients of the powers, each ramp a cluster."""
+    score = xp.stack([(power * residual).sum(axis=-1) for power in powers], axis=-1)
+    scatter = (score[:, :, None] * score[:, None, :]).sum(axis=0)
+    known = n_ramps > N_FREE
+    few = n_ramps / xp.where(known, n_ramps - 1, 1)
+    return xp.where(known, few * (inverse @ scatter @ inverse), xp.nan)
+
+
+def _jump(residual, good, threshold, *, xp) -> Array:
+    """Ramps one of whose steps from group to group is unlike the others, (n_ramps,) bool."""
+    step, known = residual[:, 1:] - residual[:, :-1], good[:, 1:] & good[:, :-1]
+    deviation = xp.abs(step - masked_median(step, known, axis=-1)[:, None])
+    sigma = _SIGMA_OF_MAD * masked_median(deviation, known, axis=-1)
+    return (known & (deviation > threshold * sigma[:, None])).any(axis=-1)
+
+
+def _means(values, known, *, xp) -> tuple[Array, Array]:
+    """Mean of each column over its known values and its standard error; NaN where unknown."""
+    n = known.sum(axis=0)
+    total = xp.where(known, values, 0.0).sum(axis=0)
+    mean = xp.where(n > 0, total / xp.maximum(n, 1), xp.nan)
+    square = xp.where(known, (values - mean) ** 2, 0.0).sum(axis=0)
+    return mean, xp.sqrt(xp.where(n > 1, square / xp.maximum(n * (n - 1), 1), xp.nan))

@@ -104,8 +104,8 @@ def flag_time_jumps(
     sigma is the larger of two: the noise that photons and reads explain, and the scatter that is
     measured. The first keeps a scatter that is small by chance from raising alarms; the second
     leaves alone pixels that are noisier than that, such as random telegraph pixels which flip in
-    a good part of their differences. Rare flips are found, as they should be: they break the ramp
-    like any jump. The scatter is taken over all differences of the ramp, since the few of a window
+    half of their differences. Rarer flips are found, as they should be: they break the ramp like
+    any jump. The scatter is taken over all differences of the ramp, since the few of a window
     would measure it too badly: by a fifth for 15, and a jump of 7 sigma would be missed as often.
 
     `median_mad`: the median of the window, the integration itself included; the scatter is
@@ -124,9 +124,9 @@ def flag_time_jumps(
     xp = namespace(ramps.data, ramps.groupdq, read_noise, gain)
     _check_edges(ramps, before=before, after=after)
     groups = _groups_in_use(ramps.data.shape[1], dropped)
+    half = edge_integrations(params)
     if not groups:
         return ramps
-    half = edge_integrations(params)
     values = _padded_differences(ramps, before, after, gain, groups, half, xp=xp)
     read_var = ((read_noise * gain) ** 2).astype(xp.float64) / readout.n_frames
     suspects = _suspects(values, read_var, half, params.threshold, xp=xp)
@@ -140,12 +140,11 @@ def flag_time_jumps(
 
 
 def _check_edges(ramps: Ramps, **edges: Ramps | None) -> None:
-    expected = ramps.data.shape[1:]
+    shape = ramps.data.shape[1:]
     for name, edge in edges.items():
-        if edge is not None and edge.data.shape[1:] != expected:
+        if edge is not None and edge.data.shape[1:] != shape:
             raise ValueError(
-                f"{name}: expected integrations of (n_groups, n_rows, n_cols) = {expected}, as the "
-                f"ramps have, got {edge.data.shape[1:]}"
+                f"{name}: expected (n_groups, n_rows, n_cols) = {shape}, got {edge.data.shape[1:]}"
             )
 
 
@@ -208,13 +207,10 @@ def _suspects(values, read_var, half, threshold, *, xp) -> Array:
 
 
 def _moving(extreme, values, length):
-    """Smallest or largest value in a window of `length` along the first axis; NaN is ignored.
-
-    Windows of twice the length are put together from two, so that few passes are needed.
-    """
+    """Smallest or largest value in a window of `length` along the first axis; NaN is ignored."""
     n = values.shape[0] - length + 1
     reach = 1
-    while 2 * reach <= length:
+    while 2 * reach <= length:  # two windows make one of twice the length: few passes
         values = extreme(values[:-reach], values[reach:])
         reach *= 2
     rest = length - reach
@@ -226,33 +222,36 @@ def _judge(values, read_var, suspects, params, *, xp) -> Array:
     n_diffs, n_image = values.shape[1], math.prod(values.shape[2:])
 
     def is_far(places):
-        deviation, median = _deviation(
-            _windows(values, places, params.window, xp=xp), params, xp=xp
-        )
+        windows = _windows(values, places, params.window, xp=xp)
+        from_median, median = _deviation(windows, params, xp=xp)
         expected = noise(median, read_var[places % n_image], xp=xp)
-        return xp.abs(deviation) > params.threshold * expected
+        return from_median, xp.abs(from_median) > params.threshold * expected
 
-    def is_rare(places):
-        ramp = places // (n_diffs * n_image) * (n_diffs * n_image) + places % n_image
-        every = (ramp[:, None] + n_image * xp.arange(n_diffs)).reshape(-1)
-        windows = _windows(values, every, params.window, xp=xp)
-        scatter, level = _scatter(windows.reshape(-1, n_diffs, params.window), params, xp=xp)
-        deviation, _ = _deviation(_windows(values, places, params.window, xp=xp), params, xp=xp)
-        return xp.abs(deviation - level) > params.threshold * scatter
+    def scatter(ramps):
+        first = ramps // n_image * (n_image * n_diffs) + ramps % n_image
+        every = first[:, None] + n_image * xp.arange(n_diffs)
+        return _scatter(_windows(values, every, params.window, xp=xp), params, xp=xp)
 
-    # whole ramps are worth gathering for those only that the first test leaves
-    far = _chosen(suspects, is_far, params.window, xp=xp)
-    return _chosen(far, is_rare, params.window * n_diffs, xp=xp)
+    if suspects.size == 0:
+        return suspects
+    from_median, far = _by_parts(is_far, suspects, params.window, xp=xp)
+    far = xp.flatnonzero(far)
+    if far.size == 0:
+        return far
+    places, from_median = suspects[far], from_median[far]
+    # whole ramps are worth gathering for those only that the first test leaves, and once for each
+    ramps = places // (n_diffs * n_image) * n_image + places % n_image
+    ramps, which = xp.unique(ramps, return_inverse=True)
+    sigma, level = _by_parts(scatter, ramps, params.window * n_diffs, xp=xp)
+    return places[xp.abs(from_median - level[which]) > params.threshold * sigma[which]]
 
 
-def _chosen(places, test, n_gathered, *, xp) -> Array:
-    """The places that pass a test which gathers `n_gathered` samples for each."""
+def _by_parts(function, places, n_gathered, *, xp):
+    """Two results for each place, of a function that gathers `n_gathered` samples for it."""
     n_at_once = max(_GATHERED_SAMPLES // n_gathered, 1)
-    parts = [places[:0]]
-    for start in range(0, places.shape[0], n_at_once):
-        part = places[start : start + n_at_once]
-        parts.append(part[test(part)])
-    return xp.concatenate(parts)
+    starts = range(0, places.shape[0], n_at_once)
+    parts = [function(places[start : start + n_at_once]) for start in starts]
+    return tuple(xp.concatenate(part) for part in zip(*parts, strict=True))
 
 
 def _deviation(windows, params, *, xp):
@@ -294,7 +293,7 @@ def _median(values, *, xp) -> Array:
 
 
 def _windows(values, places, length, *, xp) -> Array:
-    """The same difference of the integrations around each place, (n_places, length) float32."""
+    """The same difference of the integrations around each place, (..., length) float32."""
     n_sample = math.prod(values.shape[1:])
     # padded by half a window, an integration's own place is where its window begins
-    return values.reshape(-1)[places[:, None] + n_sample * xp.arange(length)]
+    return values.reshape(-1)[places[..., None] + n_sample * xp.arange(length)]

@@ -4,8 +4,7 @@ Each `plot_*` function takes the product (see `miri_gpu.timeseries`) and returns
 Figure; :func:`save_figures` writes them all.
 """
 
-from collections.abc import Callable
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,55 +12,17 @@ import numpy as np
 
 from miri_gpu.files import write_beside
 from miri_gpu.light_curves import median_of_known, normalised, white_light_curve
+from miri_gpu.plots.style import BLUE, DPI, GREEN, GREY, ORANGE, RED, note, stacked_panels, styled
 
 if TYPE_CHECKING:
     import xarray
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito: told apart by colour-blind readers
-BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-INK, GREY = "#222222", "#8A8A8A"
-
 TRUSTED_UM = (5.0, 12.0)  # below, the dispersion folds over; above, the star is faint
-_WIDTH_IN = 7.1  # two columns of a journal
-_DPI = 200
 _MAX_POINTS = 100  # binned points in a light curve
 _BAND_UM = 0.14  # height of a cell in the map; every band of 5-12 um then holds a row
 _MAX_TIMES = 200  # columns of cells in the map
-_STYLE = {
-    "font.size": 9.0,
-    "axes.labelsize": 9.0,
-    "axes.titlesize": 9.0,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.7,
-    "axes.titlelocation": "left",
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.direction": "in",
-    "ytick.direction": "in",
-    "xtick.top": True,
-    "ytick.right": True,
-    "xtick.minor.visible": True,
-    "ytick.minor.visible": True,
-    "legend.frameon": False,
-    "legend.fontsize": 8.0,
-    "text.color": INK,
-}
-
-
-def styled(plot: Callable) -> Callable:
-    """Draw in the style of the house, whatever the user's matplotlib is set to."""
-
-    @wraps(plot)
-    def draw(*args, **kwargs):
-        from matplotlib import style
-
-        with style.context(["default", _STYLE]):
-            return plot(*args, **kwargs)
-
-    return draw
 
 
 def save_figures(dataset: "xarray.Dataset", directory: str | Path) -> list[Path]:
@@ -77,7 +38,7 @@ def save_figures(dataset: "xarray.Dataset", directory: str | Path) -> list[Path]
     paths = []
     for name, plot in figures.items():
         path = directory / f"{name}.png"
-        write_beside(path, partial(plot(dataset).savefig, dpi=_DPI))
+        write_beside(path, partial(plot(dataset).savefig, dpi=DPI))
         paths.append(path)
     return paths
 
@@ -85,7 +46,7 @@ def save_figures(dataset: "xarray.Dataset", directory: str | Path) -> list[Path]
 @styled
 def plot_white_light_curve(dataset: "xarray.Dataset") -> "Figure":
     """Relative flux of 5-12 um against time: each integration, and means of runs of them."""
-    figure, (axes,) = _figure(1, height_in=3.4)
+    figure, (axes,) = stacked_panels(1, height_in=3.4)
     low, high = TRUSTED_UM
     curve = normalised(
         white_light_curve(dataset, wavelength_min=low, wavelength_max=high),
@@ -102,14 +63,14 @@ def plot_white_light_curve(dataset: "xarray.Dataset") -> "Figure":
     axes.set_ylabel(f"Relative flux, {low:g}–{high:g} µm")
     axes.yaxis.get_major_formatter().set_useOffset(False)
     axes.margins(x=0.02, y=0.08)
-    _note(axes, _noise_note(curve))
+    note(axes, _noise_note(curve))
     return _finish(figure, [axes], dataset)
 
 
 @styled
 def plot_spectroscopic_map(dataset: "xarray.Dataset") -> "Figure":
     """Relative flux against wavelength and time, as an image."""
-    figure, (axes,) = _figure(1, height_in=4.2)
+    figure, (axes,) = stacked_panels(1, height_in=4.2)
     relative, edges_um, time = _map_cells(dataset)
     known = relative[np.isfinite(relative)]
     limits = np.percentile(known, (1, 99)) if known.size else (0.99, 1.01)
@@ -133,7 +94,7 @@ def plot_spectroscopic_map(dataset: "xarray.Dataset") -> "Figure":
 @styled
 def plot_median_spectrum(dataset: "xarray.Dataset") -> "Figure":
     """Median over time of flux and background; below, the signal-to-noise of an integration."""
-    figure, (top, bottom) = _figure(2, height_in=4.4, ratios=(2.4, 1))
+    figure, (top, bottom) = stacked_panels(2, height_in=4.4, ratios=(2.4, 1))
     order = np.argsort(dataset["wavelength"].values)
     part = dataset.isel(wavelength=order)
     wavelength_um = part["wavelength"].values
@@ -168,7 +129,7 @@ def plot_median_spectrum(dataset: "xarray.Dataset") -> "Figure":
 @styled
 def plot_shifts(dataset: "xarray.Dataset") -> "Figure":
     """Shifts along and across the dispersion, and the width of the trace, against time."""
-    figure, panels = _figure(3, height_in=5.0)
+    figure, panels = stacked_panels(3, height_in=5.0)
     time, _ = _elapsed(dataset)
     rows = (
         ("x_shift", "x shift (mpx)\nacross dispersion", BLUE, 0.0),
@@ -187,20 +148,9 @@ def plot_shifts(dataset: "xarray.Dataset") -> "Figure":
         axes.set_ylabel(label)
         axes.margins(x=0.02, y=0.12)
         text = f"standard deviation {_scatter(offsets):.1f} mpx"
-        _note(axes, text if zero is not None else f"median {middle:.3f} px, {text}")
+        note(axes, text if zero is not None else f"median {middle:.3f} px, {text}")
     figure.align_ylabels(panels)
     return _finish(figure, panels, dataset)
-
-
-def _figure(n_panels: int, *, height_in: float, ratios=None) -> tuple["Figure", list["Axes"]]:
-    """An empty figure whose panels share their horizontal axis."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
-    panels = figure.subplots(
-        n_panels, 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": ratios}
-    )
-    return figure, list(panels[:, 0])
 
 
 def _finish(figure: "Figure", panels: list["Axes"], dataset: "xarray.Dataset") -> "Figure":
@@ -218,11 +168,6 @@ def _title(dataset: "xarray.Dataset") -> str:
     if names[1]:
         known.append(f"program {names[1]}")
     return " · ".join([*known, "MIRI LRS slitless"])
-
-
-def _note(axes: "Axes", text: str) -> None:
-    """A remark above the right end of a panel, where it hides no data."""
-    axes.set_title(text, loc="right", fontsize=7.5)
 
 
 def _elapsed(dataset: "xarray.Dataset") -> tuple[np.ndarray, str]:

@@ -1,0 +1,105 @@
+"""The steps before the ramp fit, in order, and what each needs beside the samples."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from miri_gpu.background import subtract_background
+from miri_gpu.calibration import Calibration
+from miri_gpu.containers import Array, Ramps, Readout
+from miri_gpu.ramps.dark import subtract_dark
+from miri_gpu.ramps.dq import initialize_dq
+from miri_gpu.ramps.groups import drop_groups, regroup
+from miri_gpu.ramps.jumps import flag_jumps
+from miri_gpu.ramps.linearity import correct_linearity
+from miri_gpu.ramps.reference_pixels import subtract_reference_pixels
+from miri_gpu.ramps.reset import subtract_reset
+from miri_gpu.ramps.saturation import flag_saturation
+from miri_gpu.ramps.scale import scale_groups
+from miri_gpu.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Block:
+    """What the steps need beside the samples of a block: all of it cut to the block's rows."""
+
+    recipe: Recipe
+    calibration: Calibration
+    readout: Readout
+    dropped: Array  # (n_ints, n_groups) bool: groups that are dropped on the whole frame
+    median_gain: float  # of the whole frame [e-/DN]
+    frames: "FrameCorrections"
+
+    def rows(self, rows: slice) -> "Block":
+        """Cut to fewer rows, counted within the block."""
+        return replace(self, calibration=self.calibration.rows(rows), frames=self.frames.rows(rows))
+
+
+@dataclass(frozen=True)
+class FrameCorrections:
+    """What was measured on whole frames, before the blocks: None where a step does not run.
+
+    Attributes
+    ----------
+    reference_pixels : (n_ints, n_groups, n_rows, n_amplifiers) [DN] or None
+    background : background of each group, by row, as measure_background gives it, or None
+    """
+
+    reference_pixels: Array | None = None
+    background: Array | None = None
+
+    def rows(self, rows: slice) -> "FrameCorrections":
+        """Cut to some rows."""
+        cut = {
+            name: None if value is None else value[:, :, rows] for name, value in vars(self).items()
+        }
+        return FrameCorrections(**cut)
+
+
+# Every step before the ramp fit, in order: the container of the block in, a new one out.
+RAMP_STEPS: Mapping[str, Callable[[Ramps, Block], Ramps]] = {
+    "group_scale": lambda ramps, b: scale_groups(ramps, readout=b.readout),
+    "dq_init": lambda ramps, b: initialize_dq(ramps, b.calibration.mask),
+    "saturation": lambda ramps, b: flag_saturation(
+        ramps,
+        b.calibration.saturation,
+        b.calibration.saturation_dq,
+        params=b.recipe["saturation"],
+        readout=b.readout,
+    ),
+    "reset": lambda ramps, b: subtract_reset(
+        ramps, b.calibration.reset, b.calibration.reset_dq, readout=b.readout
+    ),
+    "drop_groups": lambda ramps, b: drop_groups(ramps, params=b.recipe["drop_groups"]),
+    "linearity": lambda ramps, b: correct_linearity(
+        ramps, b.calibration.linearity, b.calibration.linearity_dq
+    ),
+    "dark_current": lambda ramps, b: subtract_dark(
+        ramps, b.calibration.dark, b.calibration.dark_dq, readout=b.readout
+    ),
+    "reference_pixel": lambda ramps, b: subtract_reference_pixels(ramps, b.frames.reference_pixels),
+    "group_background_subtract": lambda ramps, b: replace(
+        ramps, data=subtract_background(ramps.data, b.frames.background)
+    ),
+    "regroup": lambda ramps, b: regroup(ramps, params=b.recipe["regroup"]),
+    "jump": lambda ramps, b: flag_jumps(
+        ramps,
+        b.calibration.read_noise,
+        b.calibration.gain,
+        params=b.recipe["jump"],
+        readout=b.readout,
+        dropped=b.dropped,
+        median_gain=b.median_gain,
+    ),
+}
+MEASURED_ON_FRAMES = ("reference_pixel", "group_background_subtract")
+
+
+def apply_steps(ramps: Ramps, block: Block, start: str | None = None, stop: str | None = None):
+    """Apply the steps that the recipe runs, from `start` up to and without `stop`."""
+    steps = list(RAMP_STEPS)
+    first = 0 if start is None else steps.index(start)
+    last = len(steps) if stop is None else steps.index(stop)
+    for step in steps[first:last]:
+        if block.recipe.runs(step):
+            ramps = RAMP_STEPS[step](ramps, block)
+    return ramps

@@ -1,0 +1,133 @@
+"""Rate images on disk: as jwst reads them, and as they are read back."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from shell_cases import same
+
+from miri_gpu.errors import OutputError
+from miri_gpu.plan import make_plan
+from miri_gpu.products import rate_facts
+from miri_gpu.rate_files import load_rates, rate_path, write_rates
+from miri_gpu.reduction import run_plan
+from miri_gpu.segments import open_segment, open_segments
+
+SETTINGS = {
+    "regroup": {"skip": False, "n_groups": 6},
+    "drop_integrations": {"skip": False, "drop_integrations": [0, 7]},
+}
+
+
+@pytest.fixture(scope="module")
+def made(observation, tmp_path_factory):
+    """Rate files of a reduction that changes the integrations, and the rates in them."""
+    folder = tmp_path_factory.mktemp("rates")
+    references = observation.references
+    plan = make_plan(observation.segments, "bright", SETTINGS, "numpy", references, False)
+    written = []
+
+    def write(segment, rates):
+        path = rate_path(folder, segment)
+        write_rates(path, rates, segment, rate_facts(plan, segment), plan.recipe, plan.calibration)
+        written.append((path, rates))
+
+    run_plan(plan, on_rates=write)
+    return plan, written
+
+
+def test_the_file_is_named_after_its_segment(made, observation):
+    names = [path.name for path, _ in made[1]]
+    assert names == [p.name.replace("_uncal", "_rateints") for p in observation.segments]
+
+
+def test_what_was_written_is_read_back_exactly(made):
+    for path, rates in made[1]:
+        read = load_rates(open_segment(path), np.arange(10))
+        for name, plane in vars(rates).items():
+            if plane is not None:
+                assert same(plane, getattr(read, name)), name
+
+
+def test_some_integrations_are_read(made):
+    path, rates = made[1][0]
+    read = load_rates(open_segment(path), np.array([3, 8]))
+    assert same(read.data, rates.data[[3, 8]])
+    assert same(read.dq, rates.dq[[3, 8]])
+
+
+def test_cut_and_dropped_integrations_are_counted_anew(made):
+    """As if the exposure had been observed so: 12 integrations, 2 dropped, each cut in 2."""
+    plan, written = made
+    first, second = open_segments([path for path, _ in written])
+    for segment, numbers in ((first, range(1, 11)), (second, range(11, 21))):
+        header = segment.primary
+        assert (header["INTSTART"], header["INTEND"]) == (numbers[0], numbers[-1])
+        assert (header["NINTS"], header["NGROUPS"]) == (20, 6)
+        assert header["EFFINTTM"] == pytest.approx(6 * 0.15904)
+        table = fits.getdata(segment.path, "INT_TIMES")
+        assert np.array_equal(table["integration_number"], numbers)
+        duration_s = (table["int_end_MJD_UTC"] - table["int_start_MJD_UTC"]) * 86400
+        np.testing.assert_allclose(duration_s, 6 * 0.15904, atol=1e-4)
+    assert first.times["int_start_MJD_UTC"][0] == plan.segments[0].times["int_start_MJD_UTC"][1]
+
+
+def test_the_header_says_what_was_done_and_with_what(made):
+    header = fits.getheader(made[1][0][0])
+    assert header["S_RAMP"] == header["S_JUMP"] == header["S_DARK"] == "COMPLETE"
+    assert header["R_DARK"] == "jwst_miri_dark_0001.fits"
+    assert header["CAL_VER"].startswith("miri_gpu ")
+    assert header["TARGNAME"] == "SIMULATED-STAR"
+    science = fits.getheader(made[1][0][0], "SCI")
+    assert science["BUNIT"] == "DN/s"
+    assert science["CRVAL3"] == 0.0 and science["NAXIS"] == 3
+
+
+def test_skipped_steps_and_a_measured_linearity_are_said(made, tmp_path):
+    plan, written = made
+    recipe = plan.recipe.updated(
+        {"dark_current": {"skip": True}, "custom_linearity": {"skip": False}}, "test"
+    )
+    path = tmp_path / "x_rateints.fits"
+    segment = plan.segments[0]
+    facts = rate_facts(plan, segment)
+    write_rates(path, written[0][1], segment, facts, recipe, plan.calibration)
+    header = fits.getheader(path)
+    assert header["S_DARK"] == "SKIPPED"
+    assert "measured" in header["R_LINEAR"]
+
+
+def test_jwst_opens_it_as_a_cube_and_its_steps_take_it(made, observation):
+    from jwst.assign_wcs import AssignWcsStep
+    from jwst.flatfield import FlatFieldStep
+    from stdatamodels.jwst import datamodels
+
+    path, rates = made[1][1]
+    with datamodels.open(path) as model:
+        assert isinstance(model, datamodels.CubeModel)
+        model.validate()
+        assert same(np.asarray(model.data, dtype=np.float32), rates.data)
+        assert np.array_equal(model.dq, rates.dq)
+        assert model.meta.exposure.integration_start == 11
+        assert model.meta.cal_step.ramp_fit == "COMPLETE"
+        assert len(model.int_times) == 10
+    with_wcs = AssignWcsStep.call(str(path))
+    flattened = FlatFieldStep.call(with_wcs)
+    assert flattened.meta.cal_step.flat_field == "COMPLETE"
+    wavelength = flattened.meta.wcs(36.0, 300.0)[2]
+    assert wavelength == pytest.approx(made[0].calibration.wavelength[300, 36], abs=1e-6)
+
+
+def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(made, tmp_path):
+    plan, written = made
+    segment = plan.segments[0]
+    path = tmp_path / "absent" / "x_rateints.fits"
+    with pytest.raises(OutputError, match=str(path)):
+        write_rates(
+            path,
+            written[0][1],
+            segment,
+            rate_facts(plan, segment),
+            plan.recipe,
+            plan.calibration,
+        )
+    assert list(tmp_path.iterdir()) == []
