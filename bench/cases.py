@@ -18,19 +18,12 @@ from miri_gpu.background import (
     subtract_background,
 )
 from miri_gpu.numerics import fit_gaussians, fit_polynomials, masked_median, moving_median
+from miri_gpu.ramp_steps import MEASURED_ON_FRAMES, RAMP_STEPS, FrameCorrections, apply_steps
 from miri_gpu.ramps.groups import RegroupParams, regroup
 from miri_gpu.ramps.ramp_fit import fit_ramps
 from miri_gpu.ramps.reference_pixels import measure_reference_pixels, subtract_reference_pixels
 from miri_gpu.ramps.self_calibration import CustomLinearityParams, calibrate_linearity
-from miri_gpu.ramps_to_rates import (
-    MEASURED_ON_FRAMES,
-    RAMP_STEPS,
-    FrameCorrections,
-    Job,
-    apply_steps,
-    read_block,
-    segment_to_rates,
-)
+from miri_gpu.ramps_to_rates import Job, read_block, segment_to_rates
 from miri_gpu.rates.dq_report import count_dq_flags
 from miri_gpu.rates.errors import fill_unknown_errors
 from miri_gpu.rates.flat import apply_flat
@@ -88,7 +81,7 @@ def all_cases(segment: Segment, job: Job) -> Iterator[Case]:
 
 def ramp_cases(segment: Segment, job: Job) -> Iterator[Case]:
     """Steps on some rows of all integrations, in the order of the recipe, and the ramp fit."""
-    kept, xp = job.integrations(segment), job.backend.xp
+    kept, xp = job.plan.integrations(segment), job.backend.xp
     bytes_per_row = len(kept) * segment.n_groups * detector.N_COLS * 4
     blocks = job.workers.cut(0, detector.N_ROWS, bytes_per_row)
     rows = next(block for block in blocks if block.stop > _BRIGHT_ROW)
@@ -121,7 +114,7 @@ def ramp_cases(segment: Segment, job: Job) -> Iterator[Case]:
 
 def ramp_frame_cases(segment: Segment, job: Job) -> Iterator[Case]:
     """What works on whole frames of the ramps, of a few integrations, and regroups them."""
-    kept = job.integrations(segment)
+    kept = job.plan.integrations(segment)
     bytes_per_int = segment.n_groups * detector.N_ROWS * detector.N_COLS * 4
     ints = kept[job.workers.cut(0, len(kept), bytes_per_int)[0]]
     frame = slice(0, detector.N_ROWS)

@@ -39,7 +39,7 @@ def reduce_once(task: dict) -> dict:
     for name in ("miri_gpu.reduction", *_IMPORTED_LATE):
         importlib.import_module(name)
     from miri_gpu import plan as plans
-    from miri_gpu import reduction
+    from miri_gpu.reduction import run_plan
 
     imported = time.perf_counter()
     stopwatch, kept_rates = Stopwatch(), []
@@ -52,7 +52,7 @@ def reduce_once(task: dict) -> dict:
     settings = task.get("settings", {})
     plan = plans.make_plan(task["segments"], None, settings, task["backend"], None, False)
     planned = time.perf_counter()
-    dataset = reduction.run_plan(
+    dataset = run_plan(
         plan,
         memory_bytes=task.get("memory_bytes"),
         progress=stopwatch,

@@ -115,7 +115,7 @@ def compare(dataset, observation: Observation, recipe: Recipe) -> tuple[BandComp
 
 def _true_band(dataset, truth, recipe: Recipe, low_um: float, high_um: float):
     """Shape of the transit, its depth and the relative noise of a band, from the truth."""
-    from miri_gpu.simulate import expected_flux_error
+    from miri_gpu.simulate import expected_flux, expected_flux_error
 
     wavelength = dataset["wavelength"].values
     rows = dataset["row"].values[(low_um <= wavelength) & (wavelength < high_um)]
@@ -124,15 +124,15 @@ def _true_band(dataset, truth, recipe: Recipe, low_um: float, high_um: float):
     dips = (1.0 - truth["light_curve"].values[:, rows]) @ star / star.sum()
     params = recipe.extraction
     background = recipe["background_subtract"]
+    box = {"half_width": params.aperture_left_width, "aperture_center": params.aperture_center}
     errors = expected_flux_error(
         truth,
+        **box,
         n_groups_used=int((~dropped_groups(recipe, 1, truth.attrs["n_groups"])).sum()),
-        half_width=params.aperture_left_width,
-        aperture_center=params.aperture_center,
         n_background_columns=background.bkg_col_left_end
         - background.bkg_col_left_start
         + background.bkg_col_right_end
         - background.bkg_col_right_start,
     )
-    noise = float(np.sqrt((errors[rows] ** 2).sum()) / star.sum())
+    noise = float(np.sqrt((errors[rows] ** 2).sum()) / expected_flux(truth, **box)[rows].sum())
     return dips / depth, depth, noise

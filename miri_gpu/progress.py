@@ -9,6 +9,9 @@ from typing import Protocol
 class Progress(Protocol):
     """What long work reports to: each task by name, and each piece of it that is done."""
 
+    def say(self, text: str) -> None:
+        """Something worth knowing, in one line."""
+
     def start(self, task: str, n_pieces: int) -> None:
         """A task of so many pieces begins (and the one before has ended)."""
 
@@ -18,6 +21,9 @@ class Progress(Protocol):
 
 class Silent:
     """Reports nothing."""
+
+    def say(self, text: str) -> None:
+        """Nothing to say."""
 
     def start(self, task: str, n_pieces: int) -> None:
         """Nothing to say."""
@@ -32,9 +38,13 @@ class Lines:
     def __init__(self):
         self._began = time.perf_counter()
 
+    def say(self, text: str) -> None:
+        """Print the line with the time since the beginning."""
+        print(f"{time.perf_counter() - self._began:7.1f} s  {text}", file=sys.stderr, flush=True)
+
     def start(self, task: str, n_pieces: int) -> None:
         """Print the task and the time since the beginning."""
-        print(f"{time.perf_counter() - self._began:7.1f} s  {task}", file=sys.stderr, flush=True)
+        self.say(task)
 
     def advance(self) -> None:
         """Pieces are not printed."""
@@ -46,6 +56,10 @@ class Bars:
     def __init__(self, bars):
         self._bars = bars
         self._current = None
+
+    def say(self, text: str) -> None:
+        """Print the line above the bars."""
+        self._bars.console.print(text, highlight=False, markup=False)
 
     def start(self, task: str, n_pieces: int) -> None:
         """Add the bar of the task."""

@@ -121,12 +121,16 @@ _FAINT = {
     "drop_groups": {"drop_groups": (*range(10), -1)},
     "custom_linearity": {
         "skip": False,
+        "linear_truth": "joint",
+        "highest_power": 2,
         "group_idx_start_fit": 10,
         "group_idx_end_fit": 40,
         "group_idx_start_derive": 10,
         "group_idx_end_derive": -1,
         "row_idx_start_used": 300,
         "row_idx_end_used": 380,
+        "col_idx_start_used": 32,
+        "col_idx_end_used": 42,
     },
     "extract_1d_box": {"aperture_center": 36, "aperture_left_width": 3, "aperture_right_width": 3},
 }

@@ -90,12 +90,14 @@ def run_plan(
     on_rates: Callable[[Segment, Rates], None] | None = None,
 ) -> "xarray.Dataset":
     """Reduce segment after segment, then align the whole observation."""
-    log.info("backend: %s on %s (%s)", plan.backend.name, plan.backend.device, plan.backend.reason)
+    progress = progress or Silent()
+    log.info("backend: %s", plan.backend)
+    progress.say(f"backend: {plan.backend}")
     job = Job(
         plan=plan,
         calibration=plan.calibration.to(plan.backend),
         workers=Workers.of(plan.backend, memory_bytes),
-        progress=progress or Silent(),
+        progress=progress,
     )
     if plan.from_ramps and plan.recipe.runs("custom_linearity"):
         job = with_custom_linearity(plan.segments[-1], job)

@@ -52,6 +52,20 @@ def test_the_scatter_is_that_of_the_noise(done):
     assert np.all((ratios > 0.75) & (ratios < 1.3))
 
 
+def test_a_faint_star_comes_back_too(tmp_path, monkeypatch):
+    """With the recipe `faint`: many groups, a self-calibrated linearity, several segments."""
+    monkeypatch.setattr("miri_gpu.products.save_all_figures", lambda *_: None)
+    settings = demo.SimulationSettings(n_ints=60, n_groups=40, n_segments=3, seed=4)
+    result = run_demo(tmp_path, settings=settings, backend="numpy", progress=Silent())
+    recipe = load_timeseries(result.product).attrs["recipe"]
+    assert "miri_gpu recipe: faint" in recipe
+    deviations = np.array([band.deviation for band in result.bands])
+    assert np.abs(deviations).max() < 4
+    assert 0.9 < (deviations**2).sum() < 24.3
+    # from 60 integrations, less the 3 that the fit takes: 10 % for a band, 4 % for their mean
+    assert abs(np.mean([band.noise_ratio for band in result.bands]) - 1) < 0.1
+
+
 def test_what_is_printed(done):
     result, text = done
     lines = text.splitlines()

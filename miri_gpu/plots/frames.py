@@ -1,5 +1,6 @@
 """Figures of what the Steps see on rate images."""
 
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,8 +56,8 @@ def plot_dq_flags(dq: np.ndarray) -> "Figure":
         return figure
     for axes, (bit, share) in zip(panels.flat, found.items(), strict=False):
         image = axes.imshow(share, vmin=0, vmax=1, cmap="cividis", **_IMAGE)
-        name = DQ_NAMES[bit].replace("_", "\n", 1)
-        axes.set_title(f"{bit} {name}\n{100 * share.mean():.2g} %", fontsize=6.5)
+        name = fill(f"{bit} {DQ_NAMES[bit].replace('_', ' ')}", 12)
+        axes.set_title(f"{name}\n{100 * share.mean():.2g} %", fontsize=6.5)
         axes.tick_params(which="both", color="white")
     for axes in panels[:, 0]:
         axes.set_ylabel("Row")
@@ -211,7 +212,7 @@ def plot_aperture(frame: np.ndarray, first: float, last: float, *, integration: 
     """
     figure = empty_figure(height_in=4.0)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.4))
-    image = left.imshow(frame, cmap="cividis", **_stretch(frame), **_IMAGE)
+    image = left.imshow(frame, cmap="cividis", norm=_stretch(frame), **_IMAGE)
     left.tick_params(which="both", color="white")
     left.set(xlabel="Column", ylabel="Row")
     left.set_title(f"Integration {integration}")
@@ -231,10 +232,13 @@ def plot_aperture(frame: np.ndarray, first: float, last: float, *, integration: 
 _IMAGE = {"origin": "lower", "aspect": "auto", "interpolation": "none"}
 
 
-def _stretch(frame: np.ndarray) -> dict[str, float]:
+def _stretch(frame: np.ndarray):
+    """Colours that show both the faint and the bright pixels."""
+    from matplotlib.colors import AsinhNorm
+
     known = frame[np.isfinite(frame)]
-    low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
-    return {"vmin": low, "vmax": high}
+    low, high = np.percentile(known, (1, 99.8)) if known.size else (0.0, 1.0)
+    return AsinhNorm(10 * _linear_width(frame), vmin=low, vmax=max(high, low + 1e-6))
 
 
 def _linear_width(frame: np.ndarray) -> float:

@@ -7,11 +7,7 @@ import numpy as np
 from miri_gpu.detector import N_AMPLIFIERS
 from miri_gpu.numerics import fit_polynomials
 from miri_gpu.plots.style import BLUE, GREY, INK, ORANGE, empty_figure, styled
-from miri_gpu.ramps.self_calibration import (
-    TRACE_COLUMNS,
-    CustomLinearityParams,
-    LinearityCalibration,
-)
+from miri_gpu.ramps.self_calibration import CustomLinearityParams, LinearityCalibration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,8 +75,8 @@ def plot_linearity(
     """
     figure = empty_figure(height_in=4.4)
     panels = figure.subplots(2, N_AMPLIFIERS, sharex="row", sharey="row")
-    level, missing = _missing_charge(ramps, params)
-    column = np.arange(TRACE_COLUMNS.start, TRACE_COLUMNS.stop)
+    level, missing = _missing_charge(ramps, calibration, params)
+    column = np.arange(params.col_idx_start_used, params.col_idx_end_used)
     group = np.arange(ramps.shape[1])
     for amplifier, (top, bottom) in enumerate(panels.T):
         own = column % N_AMPLIFIERS == amplifier
@@ -113,14 +109,21 @@ def plot_linearity(
     return figure
 
 
-def _missing_charge(ramps: np.ndarray, params: CustomLinearityParams):
+def _missing_charge(
+    ramps: np.ndarray, calibration: LinearityCalibration, params: CustomLinearityParams
+) -> tuple[np.ndarray, np.ndarray]:
     """Samples of the calibrated groups, and the straight lines through their ramps minus them."""
-    curves = np.moveaxis(ramps[..., TRACE_COLUMNS], 1, -1).astype(np.float64)
+    curves = np.moveaxis(ramps[..., params.columns], 1, -1).astype(np.float64)
     groups = np.arange(curves.shape[-1])
-    fitted = np.isin(groups, groups[params.group_idx_start_fit : params.group_idx_end_fit])
-    lines = fit_polynomials(curves, np.isfinite(curves) & fitted, 1)
-    derived = slice(params.group_idx_start_derive, params.group_idx_end_derive)
-    return curves[..., derived], (lines - curves)[..., derived]
+    if params.linear_truth == "fit_groups":
+        fitted = np.isin(groups, groups[params.group_idx_start_fit : params.group_idx_end_fit])
+        lines = fit_polynomials(curves, np.isfinite(curves) & fitted, 1)
+    else:  # lines through the corrected ramps
+        columns = np.arange(ramps.shape[-1])[params.columns]
+        of_column = calibration.coefficients[:, columns % N_AMPLIFIERS]
+        corrected = sum(c[:, None] * curves**power for power, c in enumerate(of_column))
+        lines = fit_polynomials(corrected, np.isfinite(curves) & calibration.in_fit, 1)
+    return curves[..., calibration.in_fit], (lines - curves)[..., calibration.in_fit]
 
 
 def _fit_scale(axes: "Axes", calibration: LinearityCalibration) -> None:

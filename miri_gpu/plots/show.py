@@ -56,13 +56,13 @@ def show_figure(figure: "Figure") -> bool:
         Whether there was anybody to show it to.
     """
     import matplotlib
-    from matplotlib.rcsetup import interactive_bk
+    from matplotlib.backends import BackendFilter, backend_registry
 
     pyplot = sys.modules.get("matplotlib.pyplot")
     if pyplot is None:
         return False
-    windows = {name.lower() for name in interactive_bk}
-    if not (matplotlib.is_interactive() or matplotlib.get_backend().lower() in windows):
+    silent = backend_registry.list_builtin(BackendFilter.NON_INTERACTIVE)
+    if matplotlib.get_backend().lower() in silent:  # what notebooks use is in no list
         return False
     pyplot.figure(FigureClass=lambda **_: figure)  # pyplot makes a window for it
     pyplot.show(block=False)

@@ -16,7 +16,6 @@ from miri_gpu.detector import (
 from miri_gpu.numerics import fit_polynomials, masked_median, solve_symmetric
 from miri_gpu.parameters import Parameters, option
 
-TRACE_COLUMNS = slice(34, 39)  # bright enough to reach the non-linear part of the ramp
 N_COEFFICIENTS = 5  # c0 .. c4, of which c0 = 0 and c1 = 1 are fixed
 N_FREE = 3  # c2, c3, c4
 _REJECTION_ROUNDS = 3
@@ -29,6 +28,12 @@ class CustomLinearityParams(Parameters):
 
     step: ClassVar[str] = "custom_linearity"
 
+    linear_truth: str = option(
+        "fit_groups",
+        "fit_groups: the line through the first part of each ramp, though it is bent itself; "
+        "joint: a line for each ramp, fitted together with the polynomials to the calibrated part",
+        choices=("fit_groups", "joint"),
+    )
     group_idx_start_fit: int = option(10, "first group of the part taken as linear", unit="group")
     group_idx_end_fit: int = option(
         40, "end of the part taken as linear, itself not in it", unit="group"
@@ -42,10 +47,30 @@ class CustomLinearityParams(Parameters):
     )  # fmt: skip
     row_idx_start_used: int = option(350, "first row used", unit="row")
     row_idx_end_used: int = option(386, "end of the rows used, itself not in it", unit="row")
+    col_idx_start_used: int = option(34, "first column used", unit="column", at_least=0)
+    col_idx_end_used: int = option(39, "end of the columns used, itself not in it", unit="column")
+    highest_power: int = option(
+        4, "power of the polynomials' last term; the terms above 2 are hardly determined by "
+        "linear_truth = joint", at_least=2, at_most=4,
+    )  # fmt: skip
     rejection_threshold: float | None = option(
         None, "leave out ramps that jump by more than this from one group to the next; nothing "
         "keeps all", unit="sigma", above=0,
     )  # fmt: skip
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.col_idx_end_used - self.col_idx_start_used < N_AMPLIFIERS:
+            raise ValueError(
+                f"{self.step}.col_idx_end_used: expected at least col_idx_start_used "
+                f"({self.col_idx_start_used}) + {N_AMPLIFIERS}, a column of each amplifier, "
+                f"got {self.col_idx_end_used}"
+            )
+
+    @property
+    def columns(self) -> slice:
+        """The columns used."""
+        return slice(self.col_idx_start_used, self.col_idx_end_used)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -60,7 +85,7 @@ class LinearityCalibration(ArrayBundle):
     coefficients_err : (5, n_amplifiers) float64
         Their standard deviations; 0 for the fixed ones, NaN where they are not known.
     covariance : (n_amplifiers, 3, 3) float64
-        Of c2, c3 and c4, which are strongly correlated.
+        Of c2, c3 and c4, which are strongly correlated; 0 beyond `highest_power`.
     residual, residual_err : (n_groups, n_amplifiers) float64 [DN]
         Mean over the ramps of F - (the straight line), in every group, also in those that took no
         part in the fit; and its standard error. NaN where a group has no samples.
@@ -110,6 +135,11 @@ def calibrate_linearity(
     ExoTiC-MIRI's SetCustomLinearityStep: a straight line through the "fit" groups of each ramp is
     the truth F for its "derive" groups; then least squares in F - DN for c2, c3 and c4.
 
+    That line is bent itself, the more so the brighter the pixel, and a bent truth makes the depth
+    of a transit too shallow. With `linear_truth = "joint"` no part of a ramp is taken as linear:
+    the least squares have a free line for each pixel's median ramp, so that the polynomial is the
+    one that makes whole ramps straightest, with a slope of 1 at 0 DN.
+
     Beyond it: the covariance allows for errors that all samples of a ramp share, of its line and of
     the photons it gathered (the sandwich of White 1980, Econometrica 48, 817, with each ramp a
     cluster). One from the residual variance alone would take each sample for independent, and give
@@ -122,24 +152,29 @@ def calibrate_linearity(
     xp = namespace(data, groupdq)
     params = CustomLinearityParams() if params is None else params
     fit_groups, derive_groups = _group_ranges(params, data.shape[1])
-    if data.shape[-1] < TRACE_COLUMNS.stop:
+    if data.shape[-1] < params.columns.stop:
         raise ValueError(
-            f"data: expected at least {TRACE_COLUMNS.stop} columns, got {data.shape[-1]}"
+            f"{params.step}.col_idx_end_used: expected at most the number of columns "
+            f"({data.shape[-1]}), got {params.columns.stop}"
         )
-    ramps = xp.moveaxis(data[..., TRACE_COLUMNS], 1, -1).astype(xp.float64)
-    good, measured = _usable(ramps, groupdq, xp=xp)
+    ramps = xp.moveaxis(data[..., params.columns], 1, -1).astype(xp.float64)
+    flags = None if groupdq is None else xp.moveaxis(groupdq[..., params.columns], 1, -1)
+    good, measured = _usable(ramps, flags, xp=xp)
     group = xp.arange(data.shape[1])
     in_line = (group >= fit_groups.start) & (group < fit_groups.stop)
     in_fit = (group >= derive_groups.start) & (group < derive_groups.stop)
+    joint = params.linear_truth == "joint"
+    if joint:
+        in_line = in_fit
+        # noise in a ramp bends it and its powers alike, and would be calibrated away
+        ramps, good, measured = _typical(ramps, good, measured)
     line = fit_polynomials(ramps, good & in_line, 1)
     has_line = (good & in_line).sum(axis=-1, keepdims=True) >= 2
     whole = (ramps, line, good & has_line, measured & has_line)
     by_amplifier = []
-    for columns in _columns_of_amplifiers():
+    for columns in _columns_of_amplifiers(params.col_idx_start_used):
         own = (array[:, :, columns].reshape(-1, data.shape[1]) for array in whole)
-        by_amplifier.append(
-            _calibrate_amplifier(*own, in_line, in_fit, params.rejection_threshold, xp=xp)
-        )
+        by_amplifier.append(_calibrate_amplifier(*own, in_line, in_fit, params, xp=xp))
     names = ("coefficients", "coefficients_err", "residual", "residual_err")
     results = {name: xp.stack([each[name] for each in by_amplifier], axis=-1) for name in names}
     for name in ("covariance", "n_ramps", "n_rejected"):
@@ -184,46 +219,63 @@ def _group_ranges(params: CustomLinearityParams, n_groups: int) -> tuple[slice, 
     return ranges[0], ranges[1]
 
 
-def _usable(ramps: Array, groupdq: Array | None, *, xp) -> tuple[Array, Array]:
+def _usable(ramps: Array, flags: Array | None, *, xp) -> tuple[Array, Array]:
     """Samples that may enter the fit, and samples that have a residual: two bool arrays."""
     finite = xp.isfinite(ramps)
-    if groupdq is None:
+    if flags is None:
         return finite, finite
-    flags = xp.moveaxis(groupdq[..., TRACE_COLUMNS], 1, -1)
     good = finite & ((flags & (DO_NOT_USE | SATURATED)) == 0)
     dropped = ((flags & DO_NOT_USE) != 0).all(axis=(0, 1, 2))
     return good, good | (finite & dropped & ((flags & (SATURATED | AD_FLOOR)) == 0))
 
 
-def _columns_of_amplifiers() -> list[slice]:
-    """Places, among the columns of the trace, of those that each amplifier reads."""
-    first = [(k - TRACE_COLUMNS.start) % N_AMPLIFIERS for k in range(N_AMPLIFIERS)]
+def _typical(ramps: Array, good: Array, measured: Array) -> tuple[Array, Array, Array]:
+    """The median ramp of each pixel, (1, n_rows, n_cols, n_groups), and where it is known."""
+    typical = masked_median(ramps, measured, axis=0)
+    return typical[None], good.any(axis=0)[None], measured.any(axis=0)[None]
+
+
+def _columns_of_amplifiers(first_column: int) -> list[slice]:
+    """Places, among the columns used, of those that each amplifier reads."""
+    first = [(k - first_column) % N_AMPLIFIERS for k in range(N_AMPLIFIERS)]
     return [slice(place, None, N_AMPLIFIERS) for place in first]
 
 
-def _calibrate_amplifier(ramps, line, good, measured, in_line, in_fit, threshold, *, xp) -> dict:
+def _calibrate_amplifier(ramps, line, good, measured, in_line, in_fit, params, *, xp) -> dict:
     """The attributes of LinearityCalibration for one amplifier; ramps are (n_ramps, n_groups)."""
     scaled = xp.where(measured, ramps, 0.0) / ATOD_LIMIT_DN  # so that its powers stay comparable
-    powers = [scaled**k for k in range(2, N_COEFFICIENTS)]
+    exponents = range(2, params.highest_power + 1)
+    powers = [scaled**k for k in exponents]
+    if (
+        params.linear_truth == "joint"
+    ):  # a free line for each ramp: only what no line can take up counts
+        powers = [p - fit_polynomials(p, good & in_line, 1) for p in powers]
     missing = xp.where(measured, line - ramps, 0.0)
     has_samples = (good & in_fit).any(axis=-1)
     kept = has_samples
     free, inverse, residual = _least_squares(powers, missing, good & in_fit, xp=xp)
-    for _ in range(0 if threshold is None else _REJECTION_ROUNDS):
-        kept = has_samples & ~_jump(residual, good & (in_line | in_fit), threshold, xp=xp)
+    for _ in range(0 if params.rejection_threshold is None else _REJECTION_ROUNDS):
+        judged = good & (in_line | in_fit)
+        kept = has_samples & ~_jump(residual, judged, params.rejection_threshold, xp=xp)
         used = good & in_fit & kept[:, None]
         free, inverse, residual = _least_squares(powers, missing, used, xp=xp)
 
     used = good & in_fit & kept[:, None]
-    scale = xp.asarray([ATOD_LIMIT_DN**-k for k in range(2, N_COEFFICIENTS)])
-    covariance = _covariance(powers, xp.where(used, residual, 0.0), inverse, kept.sum(), xp=xp)
-    covariance *= scale[:, None] * scale
+    scale = xp.asarray([ATOD_LIMIT_DN**-k for k in exponents])
+    n_free = len(exponents)
+    covariance = xp.zeros((N_FREE, N_FREE))
+    covariance[:n_free, :n_free] = (
+        _covariance(powers, xp.where(used, residual, 0.0), inverse, kept.sum(), xp=xp)
+        * scale[:, None]
+        * scale
+    )
     variance = xp.stack([covariance[k, k] for k in range(N_FREE)])
+    absent = 0.0 * (free[:1] + xp.zeros(N_FREE - n_free))
     unknown = xp.isnan(free[:1])
     fixed = xp.where(unknown, xp.nan, xp.asarray([0.0, 1.0]))
     mean, mean_err = _means(residual, measured & kept[:, None], xp=xp)
     return {
-        "coefficients": xp.concatenate([fixed, free * scale]),
+        "coefficients": xp.concatenate([fixed, free * scale, absent]),
         "coefficients_err": xp.concatenate([0.0 * fixed, xp.sqrt(variance)]),
         "covariance": covariance,
         "residual": mean,
@@ -238,7 +290,8 @@ def _least_squares(powers, missing, used, *, xp):
     terms = [xp.where(used, power, 0.0) for power in powers]
     normal = xp.stack([xp.stack([(a * b).sum() for b in terms]) for a in terms])
     free = solve_symmetric(normal, xp.stack([(a * missing).sum() for a in terms]))
-    inverse = solve_symmetric(xp.broadcast_to(normal, (N_FREE, N_FREE, N_FREE)), xp.eye(N_FREE))
+    n = len(powers)
+    inverse = solve_symmetric(xp.broadcast_to(normal, (n, n, n)), xp.eye(n))
     fitted = sum(free[k] * power for k, power in enumerate(powers))
     return free, inverse, fitted - missing
 
@@ -247,7 +300,7 @@ def _covariance(powers, residual, inverse, n_ramps, *, xp) -> Array:
     """Covariance (3, 3) of the coefficients of the powers, each ramp a cluster."""
     score = xp.stack([(power * residual).sum(axis=-1) for power in powers], axis=-1)
     scatter = (score[:, :, None] * score[:, None, :]).sum(axis=0)
-    known = n_ramps > N_FREE
+    known = n_ramps > len(powers)
     few = n_ramps / xp.where(known, n_ramps - 1, 1)
     return xp.where(known, few * (inverse @ scatter @ inverse), xp.nan)
 

@@ -130,13 +130,11 @@ def expected_flux_error(
     """
     if n_groups_used < 2:
         raise ValueError(f"n_groups_used: expected at least 2, got {n_groups_used}")
-    columns = np.arange(truth.sizes["column"])
-    fractions = pixel_fractions(truth["trace_column"].values, truth["psf_sigma"].values, columns)
+    fractions = _star_fractions(truth)
     sensitivity, gain = truth["sensitivity"].values, truth.attrs["gain"]
     sky = truth["background"].values * sensitivity + truth["dark"].values
     star = truth["star"].values[:, None] * fractions * sensitivity
-    low, high = np.rint([aperture_center - half_width, aperture_center + half_width]).astype(int)
-    box = slice(max(low, 0), high + 1)
+    box = _box(aperture_center, half_width)
     noise = {"gain": gain, "n_groups": n_groups_used, "read_noise_dn": read_noise_dn(truth.attrs)}
     photon_noise = bool(truth.attrs["photon_noise"])
     variance = rate_variance((star + sky)[:, box], photon_noise=photon_noise, **noise)
@@ -146,6 +144,24 @@ def expected_flux_error(
         n_box = variance.shape[1]
         total += n_box**2 * (np.pi / 2) * typical / n_background_columns
     return np.sqrt(total)
+
+
+def expected_flux(truth, *, half_width: float, aperture_center: float = 36.0) -> np.ndarray:
+    """The star's light in the aperture, out of transit, (n_rows,) [DN/s]."""
+    fractions = _star_fractions(truth)[:, _box(aperture_center, half_width)]
+    return truth["star"].values * fractions.sum(axis=1)
+
+
+def _star_fractions(truth) -> np.ndarray:
+    """Which part of the star's light falls on each pixel of its row, (n_rows, n_cols)."""
+    columns = np.arange(truth.sizes["column"])
+    return pixel_fractions(truth["trace_column"].values, truth["psf_sigma"].values, columns)
+
+
+def _box(center: float, half_width: float) -> slice:
+    """Columns rint(centre - half_width) .. rint(centre + half_width), both included."""
+    low, high = np.rint([center - half_width, center + half_width]).astype(int)
+    return slice(max(low, 0), high + 1)
 
 
 def read_noise_dn(settings: dict) -> float:

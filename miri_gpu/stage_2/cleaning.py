@@ -42,7 +42,7 @@ class InspectDQFlagsStep(MiriStep):
         _, dq = rates_of(model)
         found = count_dq_flags(dq)
         for bit, (name, count) in enumerate(zip(DQ_NAMES, found.counts, strict=True)):
-            log.info("DQ bit %2d %-16s: %d pixels", bit, name, count)
+            log.info("DQ bit %2d, %s: %d pixels", bit, name, count)
         log.info("DQ: %.3f %% of the pixels carry a flag", 100 * found.fraction)
         if self.draw_dq_flags:
             from miri_gpu.plots import plot_dq_flags

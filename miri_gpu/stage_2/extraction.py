@@ -149,9 +149,10 @@ class Extract1DOptimalStep(MiriStep):
         return wavelengths, flux, flux_err, trace.sigma
 
     def _gain(self, model) -> np.ndarray:
-        """Gain of the pixels of the model, (n_rows, n_cols) [e-/DN]."""
+        """Gain of the pixels of the model, (n_rows, n_cols) [e-/DN]; its median where unknown."""
         with GainModel(self.get_reference_file(model, "gain")) as reference:
             gain = as_float32(reference.data)
+        gain = np.where(np.isfinite(gain), gain, np.nanmedian(gain))
         shape, subarray = model.data.shape[1:], model.meta.subarray
         if gain.shape == shape:
             return gain
