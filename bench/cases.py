@@ -23,7 +23,7 @@ from miri_gpu.ramps.groups import RegroupParams, regroup
 from miri_gpu.ramps.ramp_fit import fit_ramps
 from miri_gpu.ramps.reference_pixels import measure_reference_pixels, subtract_reference_pixels
 from miri_gpu.ramps.self_calibration import CustomLinearityParams, calibrate_linearity
-from miri_gpu.ramps_to_rates import Job, read_block, segment_to_rates
+from miri_gpu.ramps_to_rates import Job, Stretch, read_block, segment_to_rates
 from miri_gpu.rates.dq_report import count_dq_flags
 from miri_gpu.rates.errors import fill_unknown_errors
 from miri_gpu.rates.flat import apply_flat
@@ -85,7 +85,7 @@ def ramp_cases(segment: Segment, job: Job) -> Iterator[Case]:
     bytes_per_row = len(kept) * segment.n_groups * detector.N_COLS * 4
     blocks = job.workers.cut(0, detector.N_ROWS, bytes_per_row)
     rows = next(block for block in blocks if block.stop > _BRIGHT_ROW)
-    ramps, block = read_block(segment, rows, kept, job, FrameCorrections())
+    ramps, block = read_block(Stretch(segment, kept, FrameCorrections()), rows, job)
     shape = ramps.data.shape
 
     raw = job.backend.to_device(encoded_samples(segment.read_samples(rows, kept)))
@@ -118,7 +118,7 @@ def ramp_frame_cases(segment: Segment, job: Job) -> Iterator[Case]:
     bytes_per_int = segment.n_groups * detector.N_ROWS * detector.N_COLS * 4
     ints = kept[job.workers.cut(0, len(kept), bytes_per_int)[0]]
     frame = slice(0, detector.N_ROWS)
-    ramps, block = read_block(segment, frame, ints, job, FrameCorrections())
+    ramps, block = read_block(Stretch(segment, ints, FrameCorrections()), frame, job)
     ramps = apply_steps(ramps, block, stop="reference_pixel")
     data, shape = ramps.data, ramps.data.shape
     drifts = measure_reference_pixels(ramps)

@@ -15,6 +15,7 @@ from miri_gpu.ramps.reference_pixels import subtract_reference_pixels
 from miri_gpu.ramps.reset import subtract_reset
 from miri_gpu.ramps.saturation import flag_saturation
 from miri_gpu.ramps.scale import scale_groups
+from miri_gpu.ramps.time_jumps import flag_time_jumps
 from miri_gpu.recipe import Recipe
 
 
@@ -28,10 +29,27 @@ class Block:
     dropped: Array  # (n_ints, n_groups) bool: groups that are dropped on the whole frame
     median_gain: float  # of the whole frame [e-/DN]
     frames: "FrameCorrections"
+    before: Ramps | None = None  # the integrations around, which the time_jump step looks at
+    after: Ramps | None = None
 
     def rows(self, rows: slice) -> "Block":
         """Cut to fewer rows, counted within the block."""
-        return replace(self, calibration=self.calibration.rows(rows), frames=self.frames.rows(rows))
+        return replace(
+            self,
+            calibration=self.calibration.rows(rows),
+            frames=self.frames.rows(rows),
+            before=None if self.before is None else cut_rows(self.before, rows),
+            after=None if self.after is None else cut_rows(self.after, rows),
+        )
+
+
+def cut_rows(ramps: Ramps, rows: slice) -> Ramps:
+    """Cut ramps to some rows."""
+    return Ramps(
+        data=ramps.data[:, :, rows],
+        groupdq=ramps.groupdq[:, :, rows],
+        pixeldq=ramps.pixeldq[rows],
+    )
 
 
 @dataclass(frozen=True)
@@ -81,6 +99,16 @@ RAMP_STEPS: Mapping[str, Callable[[Ramps, Block], Ramps]] = {
         ramps, data=subtract_background(ramps.data, b.frames.background)
     ),
     "regroup": lambda ramps, b: regroup(ramps, params=b.recipe["regroup"]),
+    "time_jump": lambda ramps, b: flag_time_jumps(
+        ramps,
+        b.calibration.read_noise,
+        b.calibration.gain,
+        params=b.recipe["time_jump"],
+        readout=b.readout,
+        before=b.before,
+        after=b.after,
+        dropped=b.dropped,
+    ),
     "jump": lambda ramps, b: flag_jumps(
         ramps,
         b.calibration.read_noise,

@@ -5,8 +5,10 @@ a halo of rows around it; steps that need whole frames are measured beforehand, 
 blocks of integrations, and applied in the blocks of rows.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -15,15 +17,16 @@ from miri_gpu.backend import Backend, namespace, to_host
 from miri_gpu.background import measure_background
 from miri_gpu.blocks import Workers
 from miri_gpu.calibration import Calibration
-from miri_gpu.containers import Array, Ramps, Rates
+from miri_gpu.containers import Array, Ramps, Rates, Readout
 from miri_gpu.errors import SegmentError
 from miri_gpu.plan import Plan, dropped_groups
 from miri_gpu.progress import Progress
-from miri_gpu.ramp_steps import MEASURED_ON_FRAMES, Block, FrameCorrections, apply_steps
+from miri_gpu.ramp_steps import MEASURED_ON_FRAMES, Block, FrameCorrections, apply_steps, cut_rows
 from miri_gpu.ramps import jumps, saturation
 from miri_gpu.ramps.ramp_fit import fit_ramps
 from miri_gpu.ramps.reference_pixels import measure_reference_pixels, subtract_reference_pixels
 from miri_gpu.ramps.self_calibration import calibrate_linearity, expand_linearity
+from miri_gpu.ramps.time_jumps import edge_integrations
 from miri_gpu.rates.gain import scale_gain
 from miri_gpu.recipe import Recipe
 from miri_gpu.segments import Segment, decode_samples, encoded_samples
@@ -63,19 +66,36 @@ class Job:
         return float(np.nanmedian(to_host(self.calibration.gain)))
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Successive integrations of a segment, with what was measured on their whole frames."""
+
+    segment: Segment
+    integrations: np.ndarray  # indices in the segment
+    frames: FrameCorrections
+
+    @property
+    def readout(self) -> Readout:
+        """The segment's readout, from the first of these integrations."""
+        first = self.segment.first_integration + int(self.integrations[0])
+        return replace(self.segment.readout, first_integration=first)
+
+
 def segment_to_rates(segment: Segment, job: Job) -> Rates:
     """Reduce the ramps of a segment to rates, on the device; the main loop of stage 1."""
-    frames = measure_frames(segment, job)
     kept = job.plan.integrations(segment)
+    stretch = Stretch(segment, kept, measure_frames(segment, kept, job))
+    before, after = edge_stretches(segment, job)
+    n_read = sum(len(part.integrations) for part in (*before, stretch, *after))
     n_ints, n_groups = len(kept), segment.n_groups
     if job.recipe.runs("regroup"):
         n_ints *= n_groups // job.recipe["regroup"].n_groups
     rates = _empty_rates(n_ints, xp=job.backend.xp)
-    bytes_per_row = len(kept) * n_groups * detector.N_COLS * 4
+    bytes_per_row = n_read * n_groups * detector.N_COLS * 4
     blocks = job.workers.cut(0, detector.N_ROWS, bytes_per_row)
 
     def fit_rows(rows: slice) -> None:
-        fitted = rows_to_rates(segment, rows, job, frames)
+        fitted = rows_to_rates(stretch, rows, job, before, after)
         for name, whole in vars(rates).items():
             if whole is not None:
                 whole[:, rows] = getattr(fitted, name)
@@ -85,12 +105,19 @@ def segment_to_rates(segment: Segment, job: Job) -> Rates:
     return rates
 
 
-def rows_to_rates(segment: Segment, rows: slice, job: Job, frames: FrameCorrections) -> Rates:
-    """Reduce some rows of a segment's ramps to rates."""
+def rows_to_rates(
+    stretch: Stretch,
+    rows: slice,
+    job: Job,
+    before: Sequence[Stretch] = (),
+    after: Sequence[Stretch] = (),
+) -> Rates:
+    """Reduce some rows of a segment's ramps to rates, given the stretches before and after it."""
     recipe = job.recipe
-    ramps, block = load_rows(segment, rows, job, frames, stop="jump")
+    ramps, block = load_rows(stretch, rows, job, stop="time_jump")
+    block = replace(block, before=load_edge(before, rows, job), after=load_edge(after, rows, job))
     n_halo = jump_halo(recipe)
-    ramps = apply_steps(ramps, block, start="jump")
+    ramps = apply_steps(ramps, block, start="time_jump")
     ramps, block = _cut(ramps, block, _grown(rows, n_halo), rows)
     rates = fit_ramps(
         ramps,
@@ -106,31 +133,66 @@ def rows_to_rates(segment: Segment, rows: slice, job: Job, frames: FrameCorrecti
     return rates
 
 
-def load_rows(
-    segment: Segment, rows: slice, job: Job, frames: FrameCorrections, stop: str
-) -> tuple[Ramps, Block]:
+def edge_stretches(segment: Segment, job: Job) -> tuple[list[Stretch], list[Stretch]]:
+    """The integrations before and after a segment that its time_jump step looks at.
+
+    They are taken from as many segments as it needs, up to the first gap in the exposure.
+    """
+    if not job.recipe.runs("time_jump"):
+        return [], []
+    n_edge = edge_integrations(job.recipe["time_jump"])
+    here = job.plan.segments.index(segment)
+    before = _nearest(job.plan.segments[here::-1], job, n_edge, slice(-n_edge, None))[::-1]
+    after = _nearest(job.plan.segments[here:], job, n_edge, slice(n_edge))
+    return before, after
+
+
+def _nearest(outward: Sequence[Segment], job: Job, n_wanted: int, which: slice) -> list[Stretch]:
+    """The nearest kept integrations beyond the first of some segments, nearest segment first."""
+    stretches = []
+    for inner, outer in pairwise(outward):
+        first, second = sorted((inner, outer), key=lambda s: s.first_integration)
+        touch = first.first_integration + first.n_ints == second.first_integration
+        if n_wanted <= 0 or not touch:
+            break
+        kept = job.plan.integrations(outer)
+        kept = kept[-n_wanted:] if which.stop is None else kept[:n_wanted]
+        n_wanted -= len(kept)
+        stretches.append(Stretch(outer, kept, measure_frames(outer, kept, job)))
+    return stretches
+
+
+def load_edge(stretches: Sequence[Stretch], rows: slice, job: Job) -> Ramps | None:
+    """The ramps of some stretches, one after the other, as they enter the time_jump step."""
+    parts = [load_rows(stretch, rows, job, stop="time_jump")[0] for stretch in stretches]
+    if not parts:
+        return None
+    xp = job.backend.xp
+    return Ramps(
+        data=xp.concatenate([part.data for part in parts]),
+        groupdq=xp.concatenate([part.groupdq for part in parts]),
+        pixeldq=parts[0].pixeldq,
+    )
+
+
+def load_rows(stretch: Stretch, rows: slice, job: Job, stop: str) -> tuple[Ramps, Block]:
     """Read some rows and apply the steps up to `stop`; the jump step's halo rows are kept."""
     recipe = job.recipe
     n_jump = jump_halo(recipe)
     n_grow = 0
     if recipe.runs("saturation"):
-        n_grow = saturation.halo_rows(recipe["saturation"], segment.readout)
+        n_grow = saturation.halo_rows(recipe["saturation"], stretch.segment.readout)
     outer, inner = _grown(rows, n_jump + n_grow), _grown(rows, n_jump)
-    ramps, block = read_block(segment, outer, job.plan.integrations(segment), job, frames)
+    ramps, block = read_block(stretch, outer, job)
     ramps = apply_steps(ramps, block, stop="reset")
     ramps, block = _cut(ramps, block, outer, inner)
     return apply_steps(ramps, block, start="reset", stop=stop), block
 
 
-def read_block(
-    segment: Segment,
-    rows: slice,
-    integrations: np.ndarray,
-    job: Job,
-    frames: FrameCorrections,
-) -> tuple[Ramps, Block]:
+def read_block(stretch: Stretch, rows: slice, job: Job) -> tuple[Ramps, Block]:
     """Read some rows of some integrations to the device, with all that belongs to them."""
     xp = job.backend.xp
+    segment, integrations = stretch.segment, stretch.integrations
     raw = segment.read_samples(rows, integrations)
     data = decode_samples(job.backend.to_device(encoded_samples(raw)), xp=xp)
     ramps = Ramps(
@@ -141,30 +203,26 @@ def read_block(
     block = Block(
         recipe=job.recipe,
         calibration=job.calibration.rows(rows),
-        readout=job.plan.readout(segment),
+        readout=stretch.readout,
         dropped=xp.asarray(dropped_groups(job.recipe, len(integrations), segment.n_groups)),
         median_gain=job.median_gain,
-        frames=frames.rows(rows),
+        frames=stretch.frames.rows(rows),
     )
     return ramps, block
 
 
-def measure_frames(segment: Segment, job: Job) -> FrameCorrections:
+def measure_frames(segment: Segment, kept: np.ndarray, job: Job) -> FrameCorrections:
     """Measure, in one pass over whole frames, what the blocks of rows cannot see."""
     recipe, xp = job.recipe, job.backend.xp
     if not any(recipe.runs(step) for step in MEASURED_ON_FRAMES):
         return FrameCorrections()
-    kept = job.plan.integrations(segment)
     bytes_per_int = segment.n_groups * detector.N_ROWS * detector.N_COLS * 4
     blocks = job.workers.cut(0, len(kept), bytes_per_int)
     measured: dict[int, FrameCorrections] = {}
 
     def measure(ints: slice) -> None:
-        ramps, block = read_block(
-            segment, slice(0, detector.N_ROWS), kept[ints], job, FrameCorrections()
-        )
-        first = job.plan.readout(segment).first_integration + ints.start
-        block = replace(block, readout=replace(block.readout, first_integration=first))
+        stretch = Stretch(segment, kept[ints], FrameCorrections())
+        ramps, block = read_block(stretch, slice(0, detector.N_ROWS), job)
         ramps = apply_steps(ramps, block, stop="reference_pixel")
         drifts = background = None
         if recipe.runs("reference_pixel"):
@@ -197,10 +255,11 @@ def with_custom_linearity(segment: Segment, job: Job) -> Job:
     )
     bytes_per_row = len(job.plan.integrations(segment)) * segment.n_groups * detector.N_COLS * 4
     blocks = job.workers.cut(start, stop, bytes_per_row)
+    stretch = Stretch(segment, job.plan.integrations(segment), FrameCorrections())
     parts: dict[int, Ramps] = {}
 
     def collect(rows: slice) -> None:
-        ramps, block = load_rows(segment, rows, job, FrameCorrections(), stop="linearity")
+        ramps, block = load_rows(stretch, rows, job, stop="linearity")
         n_halo = jump_halo(job.recipe)
         parts[rows.start], _ = _cut(ramps, block, _grown(rows, n_halo), rows)
 
@@ -268,9 +327,4 @@ def _grown(rows: slice, n_halo: int) -> slice:
 def _cut(ramps: Ramps, block: Block, outer: slice, inner: slice) -> tuple[Ramps, Block]:
     """Cut the ramps and all that belongs to them from the outer to the inner rows."""
     rows = slice(inner.start - outer.start, inner.stop - outer.start)
-    cut = Ramps(
-        data=ramps.data[:, :, rows],
-        groupdq=ramps.groupdq[:, :, rows],
-        pixeldq=ramps.pixeldq[rows],
-    )
-    return cut, block.rows(rows)
+    return cut_rows(ramps, rows), block.rows(rows)

@@ -25,6 +25,7 @@ from miri_gpu.ramps.ramp_fit import RampFitParams
 from miri_gpu.ramps.reference_pixels import ReferencePixelParams
 from miri_gpu.ramps.saturation import SaturationParams
 from miri_gpu.ramps.self_calibration import CustomLinearityParams
+from miri_gpu.ramps.time_jumps import TimeJumpParams
 from miri_gpu.rates.outliers import CleanOutliersParams
 from miri_gpu.rates.trace import TraceParams
 from miri_gpu.spectra.align import AlignSpectraParams
@@ -66,6 +67,7 @@ SECTIONS = (
         GroupBackgroundParams,
     ),
     Section("regroup", "cut each integration into shorter ones", RegroupParams),
+    Section("time_jump", "flag jumps that stand out in time", TimeJumpParams),
     Section("jump", "flag cosmic-ray jumps in the ramps", JumpParams),
     Section("ramp_fit", "fit the slope of each ramp", RampFitParams, required=True),
     Section("gain_scale", "rescale where the gain reference asks for it"),
@@ -85,6 +87,7 @@ _OFF = (
     "reference_pixel",
     "group_background_subtract",
     "regroup",
+    "time_jump",
     "extract_1d_optimal",
 )
 # The sigma clip across integrations, to which STScI's step changes over at 100 integrations,

@@ -280,10 +280,10 @@ def test_rows_without_a_usable_pixel(reduced, observation, tmp_path):
 def test_an_interrupt_leaves_no_part_of_a_file(reduced, tmp_path, monkeypatch):
     finished = ramps_to_rates.rows_to_rates
 
-    def interrupted(segment, rows, job, frames):
-        if segment.number == 2 and rows.start > 0:
+    def interrupted(stretch, rows, *others):
+        if stretch.segment.number == 2 and rows.start > 0:
             raise KeyboardInterrupt
-        return finished(segment, rows, job, frames)
+        return finished(stretch, rows, *others)
 
     monkeypatch.setattr(ramps_to_rates, "rows_to_rates", interrupted)
     result = run(*reduced("--save-rates", "--memory", "50MB"))
