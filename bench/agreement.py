@@ -24,7 +24,9 @@ from miri_gpu.calibration import load_calibration
 from miri_gpu.containers import Ramps, Rates
 from miri_gpu.files import write_text
 from miri_gpu.ramp_steps import RAMP_STEPS, Block, FrameCorrections
-from miri_gpu.ramps.ramp_fit import fit_ramps
+from miri_gpu.ramps.emi import measure_emi
+from miri_gpu.ramps.likelihood import LikelihoodParams, fit_ramps_likelihood
+from miri_gpu.ramps.ramp_fit import RampFitParams, fit_ramps
 from miri_gpu.rates.flat import apply_flat
 from miri_gpu.rates.gain import scale_gain
 from miri_gpu.recipe import Recipe, named_recipe
@@ -87,6 +89,17 @@ _BRIGHT_JUMP = {
     "four_group_rejection_threshold": 15.0,
     "flag_4_neighbors": False,
 }
+LIKELY_AS_STSCI, LIKELY = "ramp_fit (LIKELY, as_stsci = true)", "ramp_fit (LIKELY)"
+WHY = {  # where ours differs on purpose
+    LIKELY_AS_STSCI: (
+        "without a rate: error and variances 0 (theirs NaN), DO_NOT_USE, and NO_GAIN_VALUE where "
+        "that is why; no jump is looked for among two differences"
+    ),
+    LIKELY: (
+        "the same; dropped and saturated groups do not decide how noisy a ramp is, and the "
+        "difference after a flagged jump is used"
+    ),
+}
 RAMP_TWINS = (
     ("group_scale", "GroupScaleStep", "group_scale", {}),
     ("dq_init", "DQInitStep", "dq_init", {}),
@@ -124,16 +137,33 @@ def _compare(case: str, path: Path) -> Iterator[Agreement]:
     model = datamodels.RampModel(path)
     model.pixeldq = np.zeros(model.shape[2:], dtype=np.uint32)
     model.groupdq = np.zeros(model.shape, dtype=np.uint8)
-    twins = [twin for twin in RAMP_TWINS if twin[2] in RAMP_STEPS]
-    for number, (module, cls, step, settings) in enumerate(twins):
+    for number, (module, cls, step, settings) in enumerate(RAMP_TWINS):
         recipe = _recipe(step, settings)
         given = _ramps(model)
         theirs = _step(module, cls).call(model, **settings)
-        ours = RAMP_STEPS[step](given, _block(recipe, calibration, segment, given))
+        ours = RAMP_STEPS[step](given, _block(step, recipe, calibration, segment, given))
         yield _ramp_agreement(_label(step, settings), case, ours, _ramps(theirs))
-        if number + 1 == len(twins) or twins[number + 1][2] != step:
+        if number + 1 == len(RAMP_TWINS) or RAMP_TWINS[number + 1][2] != step:
             model = theirs
+            if step == "dark_current":
+                yield from _compare_likelihood(case, model, calibration, segment)
     yield from _compare_rate_steps(case, model, calibration, segment)
+
+
+def _compare_likelihood(case, model, calibration, segment) -> Iterator[Agreement]:
+    """The LIKELY algorithm, which finds the jumps itself."""
+    given = _ramps(model)
+    _, cube = _step("ramp_fitting", "RampFitStep").call(model, algorithm="LIKELY")
+    for label, as_stsci in ((LIKELY_AS_STSCI, True), (LIKELY, False)):
+        ours = fit_ramps_likelihood(
+            given,
+            calibration.read_noise,
+            calibration.gain,
+            params=LikelihoodParams(as_stsci=as_stsci),
+            readout=segment.readout,
+            dark_current=calibration.average_dark,
+        ).rates
+        yield _rate_agreement(label, case, ours, _rates(cube))
 
 
 def _compare_rate_steps(case, model, calibration, segment) -> Iterator[Agreement]:
@@ -143,11 +173,11 @@ def _compare_rate_steps(case, model, calibration, segment) -> Iterator[Agreement
         given,
         calibration.read_noise,
         calibration.gain,
-        params=named_recipe("bright")["ramp_fit"],
+        params=RampFitParams(),
         readout=segment.readout,
         dark_current=calibration.average_dark,
     )
-    yield _rate_agreement("ramp_fit", case, ours, _rates(cube))
+    yield _rate_agreement("ramp_fit (OLS_C)", case, ours, _rates(cube))
     scaled = cube.copy()
     scaled.meta.exposure.gain_factor = 1.25
     given = _rates(scaled)
@@ -183,8 +213,13 @@ def _recipe(step: str, settings: dict) -> Recipe:
     return replace(recipe, settings={**recipe.settings, step: defaults})
 
 
-def _block(recipe: Recipe, calibration, segment, ramps: Ramps) -> Block:
-    """What our steps need for a whole frame."""
+def _block(step: str, recipe: Recipe, calibration, segment, ramps: Ramps) -> Block:
+    """What our step needs for a whole frame."""
+    emi = None
+    if step == "emicorr":
+        emi = measure_emi(
+            ramps, calibration.emicorr, params=recipe["emicorr"], readout=segment.readout
+        )
     dropped = ((ramps.groupdq & 1) != 0).all(axis=(2, 3))
     return Block(
         recipe=recipe,
@@ -192,7 +227,7 @@ def _block(recipe: Recipe, calibration, segment, ramps: Ramps) -> Block:
         readout=segment.readout,
         dropped=dropped,
         median_gain=float(np.nanmedian(calibration.gain)),
-        frames=FrameCorrections(),
+        frames=FrameCorrections(emi=emi),
     )
 
 
@@ -263,8 +298,9 @@ def _quiet() -> Iterator[None]:
 def table(found: list[Agreement]) -> str:
     """The agreement of each step, its worst case over all segments, as Markdown."""
     lines = [
-        "| step | compared | DQ differs | NaN differs | data | median | error | variance |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| step | compared | DQ differs | NaN differs | data | median | error | variance "
+        "| why it differs |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
     for step in dict.fromkeys(a.step for a in found):
         of_step = [a for a in found if a.step == step]
@@ -272,7 +308,12 @@ def table(found: list[Agreement]) -> str:
         extremes += [_worst(of_step, name) for name in ("largest_err", "largest_variance")]
         counts = [sum(getattr(a, n) for a in of_step)
                   for n in ("n_compared", "n_dq_differ", "n_nan_differ")]  # fmt: skip
-        cells = [f"{step}", *(f"{c:,}".replace(",", " ") for c in counts), *extremes]
+        cells = [
+            f"{step}",
+            *(f"{c:,}".replace(",", " ") for c in counts),
+            *extremes,
+            WHY.get(step, ""),
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -74,7 +74,7 @@ def all_cases(segment: Segment, job: Job) -> Iterator[Case]:
     """Every case, each to be timed before the next is asked for."""
     yield from ramp_cases(segment, job)
     yield from ramp_frame_cases(segment, job)
-    rates = segment_to_rates(segment, job)
+    rates = segment_to_rates(segment, job).rates
     yield from rate_cases(rates, job)
     yield from numerics_cases(rates, job)
 

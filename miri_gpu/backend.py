@@ -9,6 +9,7 @@ import importlib
 import os
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -133,6 +134,15 @@ def select(name: str | None = None) -> Backend:
         if name == "cupy":
             raise BackendError(f"{source}: CuPy cannot run here: {error}") from error
         return _numpy_backend(f"no GPU, {error}")
+
+
+@cache
+def compile_kernel(xp: ModuleType, source: str, name: str) -> Any:
+    """A kernel of CuPy from CUDA source, compiled at its first launch and kept.
+
+    Multiplications and additions are not fused: a CPU then computes the same to the last bit.
+    """
+    return xp.RawKernel(source, name, options=("--fmad=false",))
 
 
 def usable_cores() -> int:

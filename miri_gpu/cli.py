@@ -42,10 +42,12 @@ def warnings_shown(quiet: bool):
     handler.setFormatter(logging.Formatter("miri-gpu: warning: %(message)s"))
     logger = logging.getLogger("miri_gpu")
     logger.addHandler(handler)
+    propagate, logger.propagate = logger.propagate, False  # older stpipe prints all it is told
     try:
         yield
     finally:
         logger.removeHandler(handler)
+        logger.propagate = propagate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -92,6 +94,7 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors on
 )
 @click.option("--memory", metavar="SIZE", help="Memory that blocks may take, such as 4GB.")
 @click.option("--save-rates", is_flag=True, help="Save the rate images of each segment.")
+@click.option("--save-ramps", is_flag=True, help="Save the ramps as they are fitted (large).")
 @click.option("--partial", is_flag=True, help="Accept that segments are missing.")
 @click.option("--overwrite", is_flag=True, help="Replace the products of another reduction.")
 @quiet_option
@@ -160,6 +163,7 @@ def info(backend):
     from importlib.metadata import PackageNotFoundError, version
 
     from miri_gpu import backend as backends
+    from miri_gpu import kernels
 
     click.echo(f"miri-gpu {__version__}, Python {sys.version.split()[0]}")
     for package in ("numpy", "scipy", "astropy", "jwst", "xarray", "cupy-cuda12x", "cupy-cuda13x"):
@@ -169,6 +173,7 @@ def info(backend):
             click.echo(f"  {package:13} not installed")
     chosen = backends.select(backend)
     click.echo(f"backend: {chosen.name} on {chosen.device} ({chosen.reason})")
+    click.echo(f"kernels: {kernels.status()}")
 
 
 def parameter_options(cls):

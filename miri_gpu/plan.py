@@ -17,6 +17,8 @@ from miri_gpu.backend import Backend
 from miri_gpu.calibration import Calibration, load_calibration
 from miri_gpu.containers import Readout
 from miri_gpu.errors import RecipeError
+from miri_gpu.groups_in_use import dropped_groups, used_groups, used_time_s
+from miri_gpu.ramps.emi import check_emi
 from miri_gpu.ramps.jumps import clipping_limit, jump_method
 from miri_gpu.rate_files import USED_TIME
 from miri_gpu.recipe import Recipe, load_recipe, settings_at_fault
@@ -30,9 +32,11 @@ _SECONDS_PER_DAY = 86400.0
 # Steps that need a reference file: without one (N/A for this mode) they are left out.
 _STAGE_1_REFERENCES = {
     "dq_init": "mask",
+    "emicorr": "emicorr",
     "saturation": "saturation",
     "reset": "reset",
     "linearity": "linearity",
+    "rscd": "rscd",
     "dark_current": "dark",
 }
 _REFERENCE_OF_STEP = {**_STAGE_1_REFERENCES, "flat_field": "flat"}
@@ -80,6 +84,15 @@ class Plan:
         """The segment's readout, from its first integration that is not dropped."""
         first = segment.first_integration + int(self.integrations(segment)[0])
         return replace(segment.readout, first_integration=first)
+
+    def dropped_groups(self, n_ints: int, readout: Readout) -> np.ndarray:
+        """Which groups the recipe drops of integrations from the one that the readout says."""
+        n_groups = self.segments[0].n_groups
+        return dropped_groups(self.recipe, n_ints, n_groups, self.calibration, readout)
+
+    def used_time_s(self, segment: Segment) -> float:
+        """Time over which a ramp of a segment was fitted [s]; see :func:`used_time_s`."""
+        return used_time_s(self.recipe, segment, self.calibration)
 
     def integration_numbers(self) -> np.ndarray:
         """Number in the exposure, from 1, of each integration of the product.
@@ -136,10 +149,10 @@ def make_plan(
         calibration = calibration.with_gain(recipe["custom_gain"])
     recipe = _without_absent_references(recipe, calibration, segments[0].holds_ramps)
     kept = kept_integrations(segments, recipe)
-    check_groups(recipe, segments)
+    check_groups(recipe, segments, calibration)
     with settings_at_fault():
         rehearse(recipe, segments[0])
-    warn_of_idle_jumps(recipe, segments)
+    warn_of_idle_jumps(recipe, segments, calibration)
     return Plan(segments, recipe, calibration, chosen, kept)
 
 
@@ -162,77 +175,60 @@ def kept_integrations(segments: Sequence[Segment], recipe: Recipe) -> np.ndarray
     return kept
 
 
-def check_groups(recipe: Recipe, segments: Sequence[Segment]) -> None:
+def check_groups(
+    recipe: Recipe, segments: Sequence[Segment], calibration: Calibration | None = None
+) -> None:
     """Raise RecipeError where the recipe asks for groups that the ramps do not have."""
     first = segments[0]
     if not first.holds_ramps and USED_TIME in first.primary:
         return  # they were dropped, and it is known how many
     n_groups = first.n_groups
     if recipe.runs("drop_groups"):
-        _check_indices(
-            "drop_groups.drop_groups", recipe["drop_groups"].drop_groups, n_groups, "groups"
-        )
+        params = recipe["drop_groups"]
+        for name in ("drop_groups", "drop_groups_first_integration"):
+            _check_indices(f"drop_groups.{name}", getattr(params, name), n_groups, "groups")
     n_new = n_groups
-    if first.holds_ramps and recipe.runs("regroup"):
-        n_new = recipe["regroup"].n_groups
-        if n_new > n_groups:
-            raise RecipeError(
-                f"regroup.n_groups: expected at most the {n_groups} groups of {first.path}, "
-                f"got {n_new}"
-            )
-        if n_groups % n_new:
-            log.warning(
-                "regroup.n_groups: the last %d of %d groups are left over and lost",
-                n_groups % n_new,
-                n_groups,
-            )
-    n_left = int(used_groups(recipe, first).sum(axis=1).min())
+    if first.holds_ramps:
+        _check_emi(recipe, first, calibration)
+        n_new = _regrouped(recipe, first)
+    with settings_at_fault():
+        n_left = min(int(used_groups(recipe, s, calibration).sum(axis=1).min()) for s in segments)
     if n_left < 2:
         raise RecipeError(
-            "drop_groups.drop_groups, regroup.n_groups, ramp_fit.firstgroup, lastgroup: expected "
+            "drop_groups.drop_groups, rscd.group_skip, regroup.n_groups, ramp_fit.firstgroup, "
+            "lastgroup: expected "
             f"to leave at least 2 of {n_new} groups of each integration of {first.path}, "
             f"got {n_left}"
         )
 
 
-def dropped_groups(recipe: Recipe, n_ints: int, n_groups: int) -> np.ndarray:
-    """Which groups the recipe drops, (n_ints, n_groups) bool, as the jump step sees them."""
-    dropped = np.zeros((n_ints, n_groups), dtype=bool)
-    if recipe.runs("drop_groups"):
-        dropped[:, list(recipe["drop_groups"].drop_groups)] = True
-    if recipe.runs("regroup"):
-        n_new = recipe["regroup"].n_groups
-        dropped = dropped[:, : n_groups // n_new * n_new].reshape(-1, n_new)
-    return dropped
+def _check_emi(recipe: Recipe, segment: Segment, calibration: Calibration | None) -> None:
+    if recipe.runs("emicorr"):
+        has_reference = calibration is not None and calibration.emicorr is not None
+        with settings_at_fault():
+            check_emi(
+                recipe["emicorr"], segment.n_groups, segment.readout, has_reference=has_reference
+            )
 
 
-def used_groups(recipe: Recipe, segment: Segment) -> np.ndarray:
-    """Which groups of an integration, or of the parts it is cut into, the ramp fit uses.
-
-    Returns
-    -------
-    (n_parts, n_groups) bool
-    """
-    if not segment.holds_ramps:  # whatever was cut into them, rate images are cut no more
-        recipe = recipe.updated({"regroup": {"skip": True}}, "rate images")
-    used = ~dropped_groups(recipe, 1, segment.n_groups)
-    first, last = recipe["ramp_fit"].firstgroup, recipe["ramp_fit"].lastgroup
-    used[:, : first or 0] = False
-    if last is not None:
-        used[:, last + 1 :] = False
-    return used
-
-
-def used_time_s(recipe: Recipe, segment: Segment) -> float:
-    """Time over which a ramp was fitted, from its first to its last used group [s].
-
-    Of the parts of a cut integration, the median; of rate images, what their header says, or else
-    what follows from the groups that the recipe drops.
-    """
-    if not segment.holds_ramps and USED_TIME in segment.primary:
-        return segment.primary[USED_TIME]
-    n_steps = [np.ptp(np.flatnonzero(used)) for used in used_groups(recipe, segment)]
-    return float(np.median(n_steps)) * segment.readout.group_time_s
+def _regrouped(recipe: Recipe, segment: Segment) -> int:
+    """How many groups an integration has in the end; a warning where some are left over."""
+    n_groups = segment.n_groups
+    if not recipe.runs("regroup"):
+        return n_groups
+    n_new = recipe["regroup"].n_groups
+    if n_new > n_groups:
+        raise RecipeError(
+            f"regroup.n_groups: expected at most the {n_groups} groups of {segment.path}, "
+            f"got {n_new}"
+        )
+    if n_groups % n_new:
+        log.warning(
+            "regroup.n_groups: the last %d of %d groups are left over and lost",
+            n_groups % n_new,
+            n_groups,
+        )
+    return n_new
 
 
 def reference_types(recipe: Recipe, *, from_ramps: bool) -> list[str]:
@@ -241,6 +237,10 @@ def reference_types(recipe: Recipe, *, from_ramps: bool) -> list[str]:
     types = [reference for step, reference in of_step.items() if recipe.runs(step)]
     if recipe.runs("custom_linearity") and "linearity" in types:
         types.remove("linearity")
+    if "rscd" in types and None not in (recipe["rscd"].group_skip1, recipe["rscd"].group_skip):
+        types.remove("rscd")
+    if "emicorr" in types and recipe["emicorr"].onthefly_corr_freq is not None:
+        types.remove("emicorr")
     return [*types, "gain", "specwcs", *(["readnoise"] if from_ramps else [])]
 
 
@@ -257,13 +257,17 @@ def _without_absent_references(
     return recipe.updated(changes, "references")
 
 
-def warn_of_idle_jumps(recipe: Recipe, segments: Sequence[Segment]) -> None:
+def warn_of_idle_jumps(
+    recipe: Recipe, segments: Sequence[Segment], calibration: Calibration | None = None
+) -> None:
     """Say which way of finding jumps a segment gets, and warn where it cannot find any."""
     if not (segments[0].holds_ramps and recipe.runs("jump")):
         return
     params = recipe["jump"]
     for segment in segments:
-        dropped = dropped_groups(recipe, segment.n_ints, segment.n_groups)
+        dropped = dropped_groups(
+            recipe, segment.n_ints, segment.n_groups, calibration, segment.readout
+        )
         method = jump_method(params, dropped)
         log.info("%s: jumps are sought by the method %r", segment.path.name, method)
         n_ints = len(dropped)

@@ -1,4 +1,4 @@
-"""A reduction into a directory: time series, figures, recipe, log and, if wanted, rate images."""
+"""A reduction into a directory: time series, figures, recipe, log; if wanted, rates and ramps."""
 
 import logging
 import tempfile
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from miri_gpu.errors import OutputError
 from miri_gpu.files import write_text
-from miri_gpu.plan import Plan, make_plan, used_time_s
+from miri_gpu.plan import Plan, make_plan
 from miri_gpu.progress import Progress
+from miri_gpu.ramp_files import ramp_path, ramp_writer
 from miri_gpu.rate_files import RateFacts, rate_path, write_rates
 from miri_gpu.reduction import run_plan
 from miri_gpu.segments import Segment
@@ -25,6 +26,7 @@ RECIPE = "recipe.toml"
 LOG = "reduce.log"
 FIGURES = "figures"
 RATES = "rates"
+RAMPS = "ramps"
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ def reduce_to_directory(
     partial: bool = False,
     memory_bytes: int | None = None,
     save_rates: bool = False,
+    save_ramps: bool = False,
     overwrite: bool = False,
     verbose: bool = False,
     progress: Progress | None = None,
@@ -62,11 +65,21 @@ def reduce_to_directory(
             write_rates(path, rates, segment, facts, plan.recipe, plan.calibration)
             log.info("wrote %s", path)
 
+        @contextmanager
+        def ramps_of(segment):
+            (directory / RAMPS).mkdir(exist_ok=True)
+            path = ramp_path(directory / RAMPS, segment)
+            facts = rate_facts(plan, segment)
+            with ramp_writer(path, segment, facts, plan.recipe, plan.calibration) as write:
+                yield write
+            log.info("wrote %s", path)
+
         dataset = run_plan(
             plan,
             memory_bytes=memory_bytes,
             progress=progress,
             on_rates=save if save_rates else None,
+            on_ramps=ramps_of if save_ramps else None,
         )
         (directory / TIME_SERIES).unlink(missing_ok=True)  # the rest would no longer belong to it
         write_text(directory / RECIPE, plan.recipe.to_toml())
@@ -85,7 +98,7 @@ def rate_facts(plan: Plan, segment: Segment) -> RateFacts:
         first_integration=int(plan.kept[: segment.first_integration].sum()) * plan.n_parts,
         n_ints_of_exposure=(n_observed - n_dropped) * plan.n_parts,
         n_groups=plan.recipe["regroup"].n_groups if cut else segment.n_groups,
-        used_time_s=used_time_s(plan.recipe, segment),
+        used_time_s=plan.used_time_s(segment),
         times=plan.integration_times(segment),
     )
 

@@ -8,11 +8,15 @@ from miri_gpu.calibration import Calibration
 from miri_gpu.containers import Array, Ramps, Readout
 from miri_gpu.ramps.dark import subtract_dark
 from miri_gpu.ramps.dq import initialize_dq
+from miri_gpu.ramps.emi import EmiModel, subtract_emi
+from miri_gpu.ramps.first_frame import flag_first_frame
 from miri_gpu.ramps.groups import drop_groups, regroup
 from miri_gpu.ramps.jumps import flag_jumps
+from miri_gpu.ramps.last_frame import flag_last_frame
 from miri_gpu.ramps.linearity import correct_linearity
 from miri_gpu.ramps.reference_pixels import subtract_reference_pixels
 from miri_gpu.ramps.reset import subtract_reset
+from miri_gpu.ramps.rscd import flag_rscd
 from miri_gpu.ramps.saturation import flag_saturation
 from miri_gpu.ramps.scale import scale_groups
 from miri_gpu.ramps.time_jumps import flag_time_jumps
@@ -29,6 +33,7 @@ class Block:
     dropped: Array  # (n_ints, n_groups) bool: groups that are dropped on the whole frame
     median_gain: float  # of the whole frame [e-/DN]
     frames: "FrameCorrections"
+    first_row: int = 0  # of the block, in the frame
     before: Ramps | None = None  # the integrations around, which the time_jump step looks at
     after: Ramps | None = None
 
@@ -38,6 +43,7 @@ class Block:
             self,
             calibration=self.calibration.rows(rows),
             frames=self.frames.rows(rows),
+            first_row=self.first_row + rows.start,
             before=None if self.before is None else cut_rows(self.before, rows),
             after=None if self.after is None else cut_rows(self.after, rows),
         )
@@ -58,25 +64,34 @@ class FrameCorrections:
 
     Attributes
     ----------
+    emi : EmiModel or None
+        The interference in the integrations at hand.
+    dropped : (n_ints, n_groups) bool or None
+        Groups that are DO_NOT_USE in every pixel of the frame, before any regrouping; None where
+        the recipe alone decides them.
     reference_pixels : (n_ints, n_groups, n_rows, n_amplifiers) [DN] or None
     background : background of each group, by row, as measure_background gives it, or None
     """
 
+    emi: EmiModel | None = None
+    dropped: Array | None = None
     reference_pixels: Array | None = None
     background: Array | None = None
 
     def rows(self, rows: slice) -> "FrameCorrections":
         """Cut to some rows."""
         cut = {
-            name: None if value is None else value[:, :, rows] for name, value in vars(self).items()
+            name: None if getattr(self, name) is None else getattr(self, name)[:, :, rows]
+            for name in ("reference_pixels", "background")
         }
-        return FrameCorrections(**cut)
+        return replace(self, **cut)
 
 
 # Every step before the ramp fit, in order: the container of the block in, a new one out.
 RAMP_STEPS: Mapping[str, Callable[[Ramps, Block], Ramps]] = {
     "group_scale": lambda ramps, b: scale_groups(ramps, readout=b.readout),
     "dq_init": lambda ramps, b: initialize_dq(ramps, b.calibration.mask),
+    "emicorr": lambda ramps, b: subtract_emi(ramps, b.frames.emi, row_start=b.first_row),
     "saturation": lambda ramps, b: flag_saturation(
         ramps,
         b.calibration.saturation,
@@ -84,12 +99,19 @@ RAMP_STEPS: Mapping[str, Callable[[Ramps, Block], Ramps]] = {
         params=b.recipe["saturation"],
         readout=b.readout,
     ),
+    "firstframe": lambda ramps, b: flag_first_frame(ramps, params=b.recipe["firstframe"]),
+    "lastframe": lambda ramps, b: flag_last_frame(ramps),
     "reset": lambda ramps, b: subtract_reset(
         ramps, b.calibration.reset, b.calibration.reset_dq, readout=b.readout
     ),
-    "drop_groups": lambda ramps, b: drop_groups(ramps, params=b.recipe["drop_groups"]),
+    "drop_groups": lambda ramps, b: drop_groups(
+        ramps, params=b.recipe["drop_groups"], readout=b.readout
+    ),
     "linearity": lambda ramps, b: correct_linearity(
         ramps, b.calibration.linearity, b.calibration.linearity_dq
+    ),
+    "rscd": lambda ramps, b: flag_rscd(
+        ramps, b.calibration.rscd, params=b.recipe["rscd"], readout=b.readout
     ),
     "dark_current": lambda ramps, b: subtract_dark(
         ramps, b.calibration.dark, b.calibration.dark_dq, readout=b.readout
@@ -119,7 +141,7 @@ RAMP_STEPS: Mapping[str, Callable[[Ramps, Block], Ramps]] = {
         median_gain=b.median_gain,
     ),
 }
-MEASURED_ON_FRAMES = ("reference_pixel", "group_background_subtract")
+MEASURED_ON_FRAMES = ("emicorr", "reference_pixel", "group_background_subtract")
 
 
 def apply_steps(ramps: Ramps, block: Block, start: str | None = None, stop: str | None = None):

@@ -5,104 +5,93 @@ a halo of rows around it; steps that need whole frames are measured beforehand, 
 blocks of integrations, and applied in the blocks of rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 
 from miri_gpu import detector
-from miri_gpu.backend import Backend, namespace, to_host
-from miri_gpu.background import measure_background
-from miri_gpu.blocks import Workers
-from miri_gpu.calibration import Calibration
-from miri_gpu.containers import Array, Ramps, Rates, Readout
+from miri_gpu.backend import namespace, to_host
+from miri_gpu.containers import Array, Ramps, Rates
 from miri_gpu.errors import SegmentError
-from miri_gpu.plan import Plan, dropped_groups
-from miri_gpu.progress import Progress
-from miri_gpu.ramp_steps import MEASURED_ON_FRAMES, Block, FrameCorrections, apply_steps, cut_rows
-from miri_gpu.ramps import jumps, saturation
-from miri_gpu.ramps.ramp_fit import fit_ramps
-from miri_gpu.ramps.reference_pixels import measure_reference_pixels, subtract_reference_pixels
+from miri_gpu.ramp_blocks import (
+    Job,
+    Stretch,
+    cut_block,
+    grown,
+    jump_halo,
+    load_rows,
+    read_block,
+)
+from miri_gpu.ramp_steps import Block, FrameCorrections, apply_steps
+from miri_gpu.ramps.likelihood import fit_ramps_likelihood
+from miri_gpu.ramps.ramp_fit import fit_ramps, with_limits
 from miri_gpu.ramps.self_calibration import calibrate_linearity, expand_linearity
 from miri_gpu.ramps.time_jumps import edge_integrations
 from miri_gpu.rates.gain import scale_gain
-from miri_gpu.recipe import Recipe
-from miri_gpu.segments import Segment, decode_samples, encoded_samples
+from miri_gpu.segments import Segment
+from miri_gpu.whole_frames import emi_of, measure_frames
+
+__all__ = [
+    "Fit",
+    "Job",
+    "Stretch",
+    "check_rows",
+    "fit_block",
+    "read_block",
+    "rows_to_rates",
+    "segment_to_rates",
+    "with_custom_linearity",
+]
 
 
-@dataclass(frozen=True)
-class Job:
-    """What the reduction of every segment of an observation shares.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fit:
+    """What the ramp fit gives.
 
     Attributes
     ----------
-    plan : Plan
-    calibration : Calibration
-        On the device of the backend.
-    workers : Workers
-    progress : Progress
+    rates : Rates
+    chi_square : (n_ints, n_rows, n_cols) float32, or None
+        Of each ramp, where the likelihood was fitted; NaN where there is no rate.
+    degrees_of_freedom : (n_ints, n_rows, n_cols) int16, or None
     """
 
-    plan: Plan
-    calibration: Calibration
-    workers: Workers
-    progress: Progress
+    rates: Rates
+    chi_square: Array | None = None
+    degrees_of_freedom: Array | None = None
 
-    @property
-    def recipe(self) -> Recipe:
-        """Which steps run, and how."""
-        return self.plan.recipe
-
-    @property
-    def backend(self) -> Backend:
-        """What computes."""
-        return self.plan.backend
-
-    @cached_property
-    def median_gain(self) -> float:
-        """Median gain of the whole frame [e-/DN]."""
-        return float(np.nanmedian(to_host(self.calibration.gain)))
+    def planes(self) -> dict[str, Array]:
+        """Every array that is there, by name."""
+        named = {**vars(self), **vars(self.rates)}
+        named.pop("rates")
+        return {name: array for name, array in named.items() if array is not None}
 
 
-@dataclass(frozen=True)
-class Stretch:
-    """Successive integrations of a segment, with what was measured on their whole frames."""
+def segment_to_rates(
+    segment: Segment, job: Job, take_ramps: Callable[[slice, Ramps], None] | None = None
+) -> Fit:
+    """Reduce the ramps of a segment to rates, on the device; the main loop of stage 1.
 
-    segment: Segment
-    integrations: np.ndarray  # indices in the segment
-    frames: FrameCorrections
-
-    @property
-    def readout(self) -> Readout:
-        """The segment's readout, from the first of these integrations."""
-        first = self.segment.first_integration + int(self.integrations[0])
-        return replace(self.segment.readout, first_integration=first)
-
-
-def segment_to_rates(segment: Segment, job: Job) -> Rates:
-    """Reduce the ramps of a segment to rates, on the device; the main loop of stage 1."""
+    `take_ramps` is called, from several threads, with rows and their ramps as they are fitted.
+    """
     kept = job.plan.integrations(segment)
     stretch = Stretch(segment, kept, measure_frames(segment, kept, job))
     before, after = edge_stretches(segment, job)
     n_read = sum(len(part.integrations) for part in (*before, stretch, *after))
-    n_ints, n_groups = len(kept), segment.n_groups
-    if job.recipe.runs("regroup"):
-        n_ints *= n_groups // job.recipe["regroup"].n_groups
-    rates = _empty_rates(n_ints, xp=job.backend.xp)
-    bytes_per_row = n_read * n_groups * detector.N_COLS * 4
+    fit = _empty_fit(len(kept) * job.plan.n_parts, job)
+    bytes_per_row = n_read * segment.n_groups * detector.N_COLS * 4
     blocks = job.workers.cut(0, detector.N_ROWS, bytes_per_row)
 
     def fit_rows(rows: slice) -> None:
-        fitted = rows_to_rates(stretch, rows, job, before, after)
-        for name, whole in vars(rates).items():
-            if whole is not None:
-                whole[:, rows] = getattr(fitted, name)
+        fitted = rows_to_rates(stretch, rows, job, before, after, take_ramps).planes()
+        for name, whole in fit.planes().items():
+            whole[:, rows] = fitted[name]
 
     job.progress.start(f"{segment.path.name}: ramps to rates", len(blocks))
     job.workers.run(fit_rows, blocks, job.progress.advance)
-    return rates
+    return fit
 
 
 def rows_to_rates(
@@ -111,26 +100,40 @@ def rows_to_rates(
     job: Job,
     before: Sequence[Stretch] = (),
     after: Sequence[Stretch] = (),
-) -> Rates:
+    take_ramps: Callable[[slice, Ramps], None] | None = None,
+) -> Fit:
     """Reduce some rows of a segment's ramps to rates, given the stretches before and after it."""
-    recipe = job.recipe
     ramps, block = load_rows(stretch, rows, job, stop="time_jump")
     block = replace(block, before=load_edge(before, rows, job), after=load_edge(after, rows, job))
-    n_halo = jump_halo(recipe)
     ramps = apply_steps(ramps, block, start="time_jump")
-    ramps, block = _cut(ramps, block, _grown(rows, n_halo), rows)
-    rates = fit_ramps(
-        ramps,
-        block.calibration.read_noise,
-        block.calibration.gain,
-        params=recipe["ramp_fit"],
-        readout=block.readout,
-        dropped=block.dropped,
-        dark_current=block.calibration.average_dark if recipe.runs("dark_current") else None,
+    ramps, block = cut_block(ramps, block, grown(rows, jump_halo(job.recipe)), rows)
+    if take_ramps is not None:
+        take_ramps(rows, ramps)
+    fit = fit_block(ramps, block)
+    if job.recipe.runs("gain_scale") and job.calibration.gain_factor is not None:
+        fit = replace(fit, rates=scale_gain(fit.rates, job.calibration.gain_factor))
+    return fit
+
+
+def fit_block(ramps: Ramps, block: Block) -> Fit:
+    """Fit the ramps of a block by the algorithm of the recipe."""
+    recipe, params = block.recipe, block.recipe["ramp_fit"]
+    noise = (block.calibration.read_noise, block.calibration.gain)
+    facts = {
+        "readout": block.readout,
+        "dropped": block.dropped,
+        "dark_current": block.calibration.average_dark if recipe.runs("dark_current") else None,
+    }
+    if params.algorithm != "LIKELY":
+        return Fit(rates=fit_ramps(ramps, *noise, params=params, **facts))
+    groupdq, facts["dropped"] = with_limits(ramps.groupdq, block.dropped, params)
+    ramps = replace(ramps, groupdq=groupdq)
+    found = fit_ramps_likelihood(ramps, *noise, params=recipe["likelihood"], **facts)
+    return Fit(
+        rates=found.rates,
+        chi_square=found.chi_square,
+        degrees_of_freedom=found.degrees_of_freedom,
     )
-    if recipe.runs("gain_scale") and job.calibration.gain_factor is not None:
-        rates = scale_gain(rates, job.calibration.gain_factor)
-    return rates
 
 
 def edge_stretches(segment: Segment, job: Job) -> tuple[list[Stretch], list[Stretch]]:
@@ -175,102 +178,32 @@ def load_edge(stretches: Sequence[Stretch], rows: slice, job: Job) -> Ramps | No
     )
 
 
-def load_rows(stretch: Stretch, rows: slice, job: Job, stop: str) -> tuple[Ramps, Block]:
-    """Read some rows and apply the steps up to `stop`; the jump step's halo rows are kept."""
-    recipe = job.recipe
-    n_jump = jump_halo(recipe)
-    n_grow = 0
-    if recipe.runs("saturation"):
-        n_grow = saturation.halo_rows(recipe["saturation"], stretch.segment.readout)
-    outer, inner = _grown(rows, n_jump + n_grow), _grown(rows, n_jump)
-    ramps, block = read_block(stretch, outer, job)
-    ramps = apply_steps(ramps, block, stop="reset")
-    ramps, block = _cut(ramps, block, outer, inner)
-    return apply_steps(ramps, block, start="reset", stop=stop), block
-
-
-def read_block(stretch: Stretch, rows: slice, job: Job) -> tuple[Ramps, Block]:
-    """Read some rows of some integrations to the device, with all that belongs to them."""
-    xp = job.backend.xp
-    segment, integrations = stretch.segment, stretch.integrations
-    raw = segment.read_samples(rows, integrations)
-    data = decode_samples(job.backend.to_device(encoded_samples(raw)), xp=xp)
-    ramps = Ramps(
-        data=data,
-        groupdq=xp.zeros(data.shape, dtype=xp.uint8),
-        pixeldq=xp.zeros(data.shape[2:], dtype=xp.uint32),
-    )
-    block = Block(
-        recipe=job.recipe,
-        calibration=job.calibration.rows(rows),
-        readout=stretch.readout,
-        dropped=xp.asarray(dropped_groups(job.recipe, len(integrations), segment.n_groups)),
-        median_gain=job.median_gain,
-        frames=stretch.frames.rows(rows),
-    )
-    return ramps, block
-
-
-def measure_frames(segment: Segment, kept: np.ndarray, job: Job) -> FrameCorrections:
-    """Measure, in one pass over whole frames, what the blocks of rows cannot see."""
-    recipe, xp = job.recipe, job.backend.xp
-    if not any(recipe.runs(step) for step in MEASURED_ON_FRAMES):
-        return FrameCorrections()
-    bytes_per_int = segment.n_groups * detector.N_ROWS * detector.N_COLS * 4
-    blocks = job.workers.cut(0, len(kept), bytes_per_int)
-    measured: dict[int, FrameCorrections] = {}
-
-    def measure(ints: slice) -> None:
-        stretch = Stretch(segment, kept[ints], FrameCorrections())
-        ramps, block = read_block(stretch, slice(0, detector.N_ROWS), job)
-        ramps = apply_steps(ramps, block, stop="reference_pixel")
-        drifts = background = None
-        if recipe.runs("reference_pixel"):
-            drifts = measure_reference_pixels(ramps, params=recipe["reference_pixel"])
-            ramps = subtract_reference_pixels(ramps, drifts)
-        if recipe.runs("group_background_subtract"):
-            unusable = ramps.groupdq | (ramps.pixeldq & detector.DO_NOT_USE).astype(xp.uint8)
-            background = measure_background(
-                ramps.data, unusable, params=recipe["group_background_subtract"]
-            )
-        measured[ints.start] = FrameCorrections(drifts, background)
-
-    job.progress.start(f"{segment.path.name}: whole-frame corrections", len(blocks))
-    job.workers.run(measure, blocks, job.progress.advance)
-    parts = [measured[start] for start in sorted(measured)]
-    return FrameCorrections(
-        *(
-            None if getattr(parts[0], name) is None
-            else xp.concatenate([getattr(part, name) for part in parts])
-            for name in ("reference_pixels", "background")
-        )
-    )  # fmt: skip
-
-
 def with_custom_linearity(segment: Segment, job: Job) -> Job:
     """Replace the reference linearity by the one measured on a segment's own ramps."""
     params, xp = job.recipe["custom_linearity"], job.backend.xp
     start, stop, _ = slice(params.row_idx_start_used, params.row_idx_end_used).indices(
         detector.N_ROWS
     )
-    bytes_per_row = len(job.plan.integrations(segment)) * segment.n_groups * detector.N_COLS * 4
+    kept = job.plan.integrations(segment)
+    bytes_per_row = len(kept) * segment.n_groups * detector.N_COLS * 4
     blocks = job.workers.cut(start, stop, bytes_per_row)
-    stretch = Stretch(segment, job.plan.integrations(segment), FrameCorrections())
+    stretch = Stretch(segment, kept, FrameCorrections(emi=emi_of(segment, kept, job)))
     parts: dict[int, Ramps] = {}
 
     def collect(rows: slice) -> None:
         ramps, block = load_rows(stretch, rows, job, stop="linearity")
-        n_halo = jump_halo(job.recipe)
-        parts[rows.start], _ = _cut(ramps, block, _grown(rows, n_halo), rows)
+        halo = grown(rows, jump_halo(job.recipe))
+        parts[rows.start], _ = cut_block(ramps, block, halo, rows)
 
     job.progress.start(f"{segment.path.name}: non-linearity", len(blocks))
     job.workers.run(collect, blocks, job.progress.advance)
     ordered = [parts[row] for row in sorted(parts)]
-    coefficients = calibrate_linearity(
+    found = calibrate_linearity(
         xp.concatenate([part.data for part in ordered], axis=2),
         xp.concatenate([part.groupdq for part in ordered], axis=2),
         params=params,
-    ).coefficients
+    )
+    coefficients = found.coefficients
     if not bool(xp.isfinite(coefficients).all()):
         raise SegmentError(
             f"{segment.path}: custom_linearity: the samples of the rows and groups used do not "
@@ -283,7 +216,7 @@ def with_custom_linearity(segment: Segment, job: Job) -> Job:
         linearity_dq=xp.zeros(linearity.shape[1:], dtype=xp.uint32),
         files={**job.calibration.files, "linearity": f"measured on {segment.path.name}"},
     )
-    return replace(job, calibration=calibration)
+    return replace(job, calibration=calibration, linearity=found.map(to_host))
 
 
 def check_rows(rates: Rates, segment: Segment, wavelength: Array) -> None:
@@ -306,25 +239,17 @@ def _ranges(numbers: np.ndarray) -> str:
     return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]} to {r[-1]}" for r in runs)
 
 
-def jump_halo(recipe: Recipe) -> int:
-    """Rows beyond a block that the jump step needs to flag its neighbours."""
-    return jumps.halo_rows(recipe["jump"]) if recipe.runs("jump") else 0
-
-
-def _empty_rates(n_ints: int, *, xp) -> Rates:
-    shape = (n_ints, detector.N_ROWS, detector.N_COLS)
+def _empty_fit(n_ints: int, job: Job) -> Fit:
+    xp, shape = job.backend.xp, (n_ints, detector.N_ROWS, detector.N_COLS)
     planes = {
         name: xp.empty(shape, dtype=xp.float32)
         for name in ("data", "err", "var_poisson", "var_rnoise")
     }
-    return Rates(**planes, dq=xp.empty(shape, dtype=xp.uint32))
-
-
-def _grown(rows: slice, n_halo: int) -> slice:
-    return slice(max(rows.start - n_halo, 0), min(rows.stop + n_halo, detector.N_ROWS))
-
-
-def _cut(ramps: Ramps, block: Block, outer: slice, inner: slice) -> tuple[Ramps, Block]:
-    """Cut the ramps and all that belongs to them from the outer to the inner rows."""
-    rows = slice(inner.start - outer.start, inner.stop - outer.start)
-    return cut_rows(ramps, rows), block.rows(rows)
+    rates = Rates(**planes, dq=xp.empty(shape, dtype=xp.uint32))
+    if job.recipe["ramp_fit"].algorithm != "LIKELY":
+        return Fit(rates=rates)
+    return Fit(
+        rates=rates,
+        chi_square=xp.empty(shape, dtype=xp.float32),
+        degrees_of_freedom=xp.empty(shape, dtype=xp.int16),
+    )

@@ -26,19 +26,24 @@ _PLANES = {
 _STEP_KEYWORDS = {
     "S_GRPSCL": "group_scale",
     "S_DQINIT": "dq_init",
+    "S_MIREMI": "emicorr",
     "S_SATURA": "saturation",
+    "S_FRSTFR": "firstframe",
+    "S_LASTFR": "lastframe",
     "S_RESET": "reset",
     "S_LINEAR": "linearity",
+    "S_RSCD": "rscd",
     "S_DARK": "dark_current",
     "S_JUMP": "jump",
-    "S_RAMP": "ramp_fit",
-    "S_GANSCL": "gain_scale",
 }
+_FIT_KEYWORDS = {"S_RAMP": "ramp_fit", "S_GANSCL": "gain_scale"}
 _REFERENCE_KEYWORDS = {
     "R_MASK": "mask",
+    "R_MIREMI": "emicorr",
     "R_SATURA": "saturation",
     "R_RESET": "reset",
     "R_LINEAR": "linearity",
+    "R_RSCD": "rscd",
     "R_DARK": "dark",
     "R_READNO": "readnoise",
     "R_GAIN": "gain",
@@ -99,17 +104,21 @@ def write_rates(
     """
     from astropy.io import fits
 
-    hdus = fits.HDUList(
-        [fits.PrimaryHDU(header=_primary(path, segment, facts, recipe, calibration))]
-    )
+    header = primary_header(path, segment, facts, recipe, calibration)
+    header["FILETYPE"] = "countrate"
+    header["DATAMODL"] = "CubeModel"
+    for keyword, step in _FIT_KEYWORDS.items():
+        header[keyword] = "COMPLETE" if recipe.runs(step) else "SKIPPED"
+    header[USED_TIME] = (facts.used_time_s, "[s] from the first to the last group fitted")
+    hdus = fits.HDUList([fits.PrimaryHDU(header=header)])
     for extension, (name, unit) in _PLANES.items():
         hdu = fits.ImageHDU(to_host(getattr(rates, name)), name=extension)
         if extension == "SCI":
-            _carry_on(segment.science, hdu.header)
+            carry_on(segment.science, hdu.header)
         if unit is not None:
             hdu.header["BUNIT"] = unit
         hdus.append(hdu)
-    hdus += [_int_times(facts), _metadata_tree()]
+    hdus += [int_times(facts), metadata_tree("CubeModel")]
     write_beside(path, lambda beside: hdus.writeto(beside, overwrite=True))
 
 
@@ -134,15 +143,14 @@ def load_rates(segment: Segment, integrations: np.ndarray) -> Rates:
     return Rates(**planes)
 
 
-def _primary(
+def primary_header(
     path: Path, segment: Segment, facts: RateFacts, recipe: Recipe, calibration: Calibration
 ):
+    """The header of a segment, with what was done to its ramps before they were fitted."""
     from miri_gpu import __version__
 
     header = segment.primary.copy()
     header["FILENAME"] = path.name
-    header["FILETYPE"] = "countrate"
-    header["DATAMODL"] = "CubeModel"
     header["CAL_VER"] = f"miri_gpu {__version__}"
     for keyword, step in _STEP_KEYWORDS.items():
         header[keyword] = "COMPLETE" if recipe.runs(step) else "SKIPPED"
@@ -157,11 +165,10 @@ def _primary(
     header["INTEND"] = facts.first_integration + len(facts.times[TIME_COLUMNS[0]])
     header["NGROUPS"] = facts.n_groups
     header["EFFINTTM"] = facts.n_groups * segment.readout.group_time_s
-    header[USED_TIME] = (facts.used_time_s, "[s] from the first to the last group fitted")
     return header
 
 
-def _carry_on(old, new) -> None:
+def carry_on(old, new) -> None:
     """Copy the cards of the raw SCI header (pointing, WCS) that do not describe its array."""
     describing = ("XTENSION", "BITPIX", "PCOUNT", "GCOUNT", "EXTNAME", "BZERO", "BSCALE", "BUNIT")
     for card in old.cards:
@@ -169,7 +176,8 @@ def _carry_on(old, new) -> None:
             new.append(card)
 
 
-def _int_times(facts: RateFacts):
+def int_times(facts: RateFacts):
+    """The table of the times of the integrations, as an HDU."""
     from astropy.io import fits
 
     n_ints = len(facts.times[TIME_COLUMNS[0]])
@@ -182,13 +190,13 @@ def _int_times(facts: RateFacts):
     return fits.BinTableHDU.from_columns(columns, name="INT_TIMES")
 
 
-def _metadata_tree():
+def metadata_tree(model: str):
     """The ASDF tree that a jwst step looks for in a file; next to nothing, the headers say it."""
     import asdf
     from astropy.io import fits
 
     buffer = BytesIO()
-    asdf.AsdfFile({"meta": {"model_type": "CubeModel", "telescope": "JWST"}}).write_to(buffer)
+    asdf.AsdfFile({"meta": {"model_type": model, "telescope": "JWST"}}).write_to(buffer)
     content = np.frombuffer(buffer.getvalue(), np.uint8)
     column = fits.Column(name="ASDF_METADATA", format=f"{len(content)}B", array=content[np.newaxis])
     return fits.BinTableHDU.from_columns([column], name="ASDF")

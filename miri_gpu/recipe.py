@@ -19,10 +19,14 @@ from miri_gpu.background import BackgroundParams, GroupBackgroundParams
 from miri_gpu.calibration import CustomGainParams
 from miri_gpu.errors import RecipeError
 from miri_gpu.parameters import Parameters, describe, field_types
+from miri_gpu.ramps.emi import EmiParams
+from miri_gpu.ramps.first_frame import FirstFrameParams
 from miri_gpu.ramps.groups import DropGroupsParams, DropIntegrationsParams, RegroupParams
 from miri_gpu.ramps.jumps import JumpParams
+from miri_gpu.ramps.likelihood import LikelihoodParams
 from miri_gpu.ramps.ramp_fit import RampFitParams
 from miri_gpu.ramps.reference_pixels import ReferencePixelParams
+from miri_gpu.ramps.rscd import RscdParams
 from miri_gpu.ramps.saturation import SaturationParams
 from miri_gpu.ramps.self_calibration import CustomLinearityParams
 from miri_gpu.ramps.time_jumps import TimeJumpParams
@@ -50,7 +54,10 @@ SECTIONS = (
     Section("drop_integrations", "leave out whole integrations", DropIntegrationsParams),
     Section("group_scale", "undo a wrong divisor of on-board averaging"),
     Section("dq_init", "flag the pixels that the mask reference says are bad"),
+    Section("emicorr", "measure and subtract interference of 390.6 and 10 Hz", EmiParams),
     Section("saturation", "flag saturated samples and their neighbours", SaturationParams),
+    Section("firstframe", "leave out the first group, as STScI once did", FirstFrameParams),
+    Section("lastframe", "leave out the last group, as STScI does"),
     Section("reset", "subtract the reset anomaly"),
     Section("drop_groups", "leave out whole groups", DropGroupsParams),
     Section("linearity", "correct the non-linearity of the detector"),
@@ -59,6 +66,7 @@ SECTIONS = (
         "measure the non-linearity on the last segment instead of taking the reference",
         CustomLinearityParams,
     ),
+    Section("rscd", "leave out first groups, as STScI does", RscdParams),
     Section("dark_current", "subtract the dark"),
     Section("reference_pixel", "subtract drifts seen by reference pixels", ReferencePixelParams),
     Section(
@@ -70,6 +78,12 @@ SECTIONS = (
     Section("time_jump", "flag jumps that stand out in time", TimeJumpParams),
     Section("jump", "flag cosmic-ray jumps in the ramps", JumpParams),
     Section("ramp_fit", "fit the slope of each ramp", RampFitParams, required=True),
+    Section(
+        "likelihood",
+        "settings of the ramp fit where its algorithm is LIKELY (and jump is better left out)",
+        LikelihoodParams,
+        required=True,
+    ),
     Section("gain_scale", "rescale where the gain reference asks for it"),
     Section("flat_field", "divide by the flat field"),
     Section("clean_outliers", "replace outliers, build the profile", CleanOutliersParams),
@@ -83,6 +97,10 @@ _SECTION = {section.step: section for section in SECTIONS}
 
 _OFF = (
     "drop_integrations",
+    "emicorr",
+    "firstframe",
+    "lastframe",
+    "rscd",
     "custom_linearity",
     "reference_pixel",
     "group_background_subtract",
@@ -95,6 +113,8 @@ _OFF = (
 _NEVER_ACROSS_INTEGRATIONS = 2**31 - 1
 _BRIGHT: dict[str, dict[str, Any]] = {
     **{step: {"skip": True} for step in _OFF},
+    # the shape that the wave has in the data; by sequential, all integrations are looked at
+    "emicorr": {"skip": True, "algorithm": "self_calibrated", "use_n_cycles": None},
     "drop_groups": {"drop_groups": (-1,)},
     "jump": {
         "rejection_threshold": 15.0,

@@ -11,16 +11,19 @@ frames (`rates_to_spectra`). No result depends on where the blocks are cut.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from miri_gpu.backend import to_host
 from miri_gpu.blocks import Workers
-from miri_gpu.containers import Rates, Spectra
-from miri_gpu.plan import Plan, make_plan, used_time_s
+from miri_gpu.containers import Ramps, Rates, Spectra
+from miri_gpu.plan import Plan, make_plan
 from miri_gpu.progress import Progress, Silent
 from miri_gpu.ramps_to_rates import (
+    Fit,
     Job,
     check_rows,
     segment_to_rates,
@@ -31,7 +34,7 @@ from miri_gpu.rates_to_spectra import Extraction, rates_to_extraction
 from miri_gpu.recipe import Recipe, settings_at_fault
 from miri_gpu.segments import Segment
 from miri_gpu.spectra.align import align_spectra, measure_shifts
-from miri_gpu.spectra.box import spectrum_wavelengths
+from miri_gpu.spectra.box import find_aperture, spectrum_wavelengths
 
 if TYPE_CHECKING:
     import xarray
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
     from miri_gpu.timeseries import Provenance
 
 log = logging.getLogger(__name__)
+
+# Opens where the ramps of a segment go: rows and their ramps, as they are fitted, block by block.
+RampSink = Callable[[Segment], AbstractContextManager[Callable[[slice, Ramps], None]]]
 
 
 def reduce(
@@ -52,6 +58,7 @@ def reduce(
     memory_bytes: int | None = None,
     progress: Progress | None = None,
     on_rates: Callable[[Segment, Rates], None] | None = None,
+    on_ramps: RampSink | None = None,
 ) -> "xarray.Dataset":
     """Reduce the segments of one observation to its time series.
 
@@ -66,6 +73,8 @@ def reduce(
     memory_bytes : how much memory blocks may take; None asks the device
     progress : where to report to; None reports nothing
     on_rates : called with each raw segment and its rates, on the device, when they are ready
+    on_ramps : called with each raw segment; what the context that it returns gives is called, from
+        several threads, with rows and their calibrated ramps, on the device
 
     Returns
     -------
@@ -78,7 +87,9 @@ def reduce(
         Where the input cannot be reduced: the message names the file or the parameter.
     """
     plan = make_plan(segments, recipe, settings or {}, backend, references, partial)
-    return run_plan(plan, memory_bytes=memory_bytes, progress=progress, on_rates=on_rates)
+    return run_plan(
+        plan, memory_bytes=memory_bytes, progress=progress, on_rates=on_rates, on_ramps=on_ramps
+    )
 
 
 @settings_at_fault()
@@ -88,6 +99,7 @@ def run_plan(
     memory_bytes: int | None = None,
     progress: Progress | None = None,
     on_rates: Callable[[Segment, Rates], None] | None = None,
+    on_ramps: RampSink | None = None,
 ) -> "xarray.Dataset":
     """Reduce segment after segment, then align the whole observation."""
     progress = progress or Silent()
@@ -101,31 +113,70 @@ def run_plan(
     )
     if plan.from_ramps and plan.recipe.runs("custom_linearity"):
         job = with_custom_linearity(plan.segments[-1], job)
-    parts = [reduce_segment(segment, job, on_rates) for segment in plan.segments]
-    return assemble(plan, job, Extraction.concatenated(parts))
+    parts = [reduce_segment(segment, job, on_rates, on_ramps) for segment in plan.segments]
+    extractions, chi_squares = zip(*parts, strict=True)
+    return assemble(plan, job, Extraction.concatenated(list(extractions)), chi_squares)
 
 
 def reduce_segment(
-    segment: Segment, job: Job, on_rates: Callable[[Segment, Rates], None] | None
-) -> Extraction:
-    """Reduce one segment; where it already holds rate images, stage 1 is left out."""
+    segment: Segment,
+    job: Job,
+    on_rates: Callable[[Segment, Rates], None] | None = None,
+    on_ramps: RampSink | None = None,
+) -> tuple[Extraction, np.ndarray | None]:
+    """Reduce one segment; where it already holds rate images, stage 1 is left out.
+
+    Returns
+    -------
+    Extraction
+    (n_ints, n_rows) or None : see `chi_square_of_spectra`
+    """
     if segment.holds_ramps:
-        rates = segment_to_rates(segment, job)
-        check_rows(rates, segment, job.calibration.wavelength)
+        with nullcontext() if on_ramps is None else on_ramps(segment) as take_ramps:
+            fit = segment_to_rates(segment, job, take_ramps)
+            check_rows(fit.rates, segment, job.calibration.wavelength)
         if on_rates is not None:
-            on_rates(segment, rates)
+            on_rates(segment, fit.rates)
     else:
-        rates = load_rates(segment, job.plan.integrations(segment)).map(job.backend.to_device)
-        check_rows(rates, segment, job.calibration.wavelength)
-    return rates_to_extraction(
-        rates,
+        rates = load_rates(segment, job.plan.integrations(segment))
+        fit = Fit(rates=rates.map(job.backend.to_device))
+        check_rows(fit.rates, segment, job.calibration.wavelength)
+    extraction = rates_to_extraction(
+        fit.rates,
         job,
         name=segment.path.name,
-        exposure_time_s=used_time_s(job.recipe, segment),
+        exposure_time_s=job.plan.used_time_s(segment),
     )
+    return extraction, chi_square_of_spectra(fit, extraction, job)
 
 
-def assemble(plan: Plan, job: Job, extraction: Extraction) -> "xarray.Dataset":
+def chi_square_of_spectra(fit: Fit, extraction: Extraction, job: Job) -> np.ndarray | None:
+    """Chi-square per degree of freedom of all ramps in the aperture, on the host.
+
+    Returns
+    -------
+    (n_ints, n_rows) float64 or None
+        NaN where no ramp was fitted; None where the fit has no chi-square.
+    """
+    if fit.chi_square is None:
+        return None
+    xp = job.backend.xp
+    centres = job.backend.to_device(extraction.trace_centre)
+    aperture = find_aperture(fit.chi_square, centres, params=job.recipe.extraction)
+    freedom = fit.degrees_of_freedom[..., aperture.columns]
+    fitted = aperture.inside & (freedom > 0)
+    chi_square = xp.where(fitted, fit.chi_square[..., aperture.columns], 0)
+    total = chi_square.astype(xp.float64).sum(axis=-1)
+    freedom = xp.where(fitted, freedom, 0).astype(xp.int64).sum(axis=-1)
+    return to_host(xp.where(freedom > 0, total / xp.maximum(freedom, 1), xp.nan))
+
+
+def assemble(
+    plan: Plan,
+    job: Job,
+    extraction: Extraction,
+    chi_squares: Sequence[np.ndarray | None],
+) -> "xarray.Dataset":
     """Align the spectra of the whole observation and make the product."""
     from miri_gpu.timeseries import build_timeseries
 
@@ -154,7 +205,38 @@ def assemble(plan: Plan, job: Job, extraction: Extraction) -> "xarray.Dataset":
         y_shift=y_shift,
         trace_centre=extraction.trace_centre,
         psf_sigma=extraction.psf_sigma,
+        **({} if chi_squares[0] is None else {"chi_square": np.concatenate(chi_squares)}),
+        **interference(plan, job),
+        **measured_linearity(job),
     )
+
+
+def interference(plan: Plan, job: Job) -> dict[str, np.ndarray]:
+    """What the product says of the interference, where it was measured."""
+    models = [job.emi[segment.path] for segment in plan.segments if segment.path in job.emi]
+    if not models:
+        return {}
+    found = {"frequency": np.array(models[0].frequencies_hz)}
+    for name in ("amplitude_before", "amplitude_after"):
+        amplitudes = np.concatenate([to_host(getattr(model, name)) for model in models], axis=1)
+        found[f"emi_{name}"] = np.repeat(amplitudes, plan.n_parts, axis=1)
+    return found
+
+
+def measured_linearity(job: Job) -> dict[str, np.ndarray]:
+    """What the product says of the non-linearity, where it was measured."""
+    found = job.linearity
+    if found is None:
+        return {}
+    return {
+        "linearity_coefficients": found.coefficients,
+        "linearity_coefficients_error": found.coefficients_err,
+        "linearity_residual": found.residual,
+        "linearity_residual_error": found.residual_err,
+        "linearity_in_fit": found.in_fit,
+        "linearity_n_ramps": found.n_ramps,
+        "linearity_n_rejected": found.n_rejected,
+    }
 
 
 def provenance(plan: Plan, job: Job) -> "Provenance":

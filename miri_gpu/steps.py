@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from jwst.stpipe import Step
 from stdatamodels.jwst import datamodels
+from stpipe.config_parser import ConfigObj
 
 from miri_gpu import backend as backends
 from miri_gpu.blocks import Workers
@@ -154,7 +155,7 @@ class MiriStep(Step):
     @classmethod
     def get_config_from_reference(cls, dataset, *args, **kwargs):
         """Settings from CRDS: it has none for these Steps, and is not asked."""
-        return cls._empty_config()
+        return ConfigObj()
 
     @staticmethod
     def get_stpipe_loggers() -> tuple[str, ...]:

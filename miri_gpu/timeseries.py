@@ -16,6 +16,22 @@ mjd_utc_start/mid/end   integration_number (coordinate)     d
 row                     wavelength (coordinate)             detector row of the subarray
 ======================  ==================================  ====================================
 
+Only where the recipe measures them:
+
+==========================  ==============================  ====================================
+variable                    dimensions                      unit
+==========================  ==============================  ====================================
+chi_square                  integration_number, wavelength  1, per degree of freedom
+emi_amplitude_before        frequency, integration_number   DN
+emi_amplitude_after         frequency, integration_number   DN
+frequency                   frequency (coordinate)          Hz
+linearity_coefficients      power, amplifier                DN^(1-power); and ..._error
+linearity_residual          group, amplifier                DN; and ..._error
+linearity_in_fit            group                           1 where the fit used the group
+linearity_n_ramps           amplifier                       ramps that the fit used
+linearity_n_rejected        amplifier                       ramps that it left out
+==========================  ==============================  ====================================
+
 Rows without a wavelength are left out; the others keep the order of the detector, so that the
 wavelength falls along its axis. NaN means unknown.
 """
@@ -52,6 +68,43 @@ _DESCRIPTIONS = {  # name: (dimensions, unit, what it is)
     "trace_centre": (_BY_INT, "pixel", "column of the centre of the trace"),
     "psf_sigma": (_BY_INT, "pixel", "Gaussian standard deviation of the trace"),
 }
+_BY_FREQUENCY = ("frequency", "integration_number")
+_OPTIONAL = {  # likewise; of what only some recipes measure
+    "chi_square": (_BY_ROW, "1", "chi-square per degree of freedom of the ramps in the aperture"),
+    "emi_amplitude_before": (_BY_FREQUENCY, "DN", "amplitude of the interference in the ramps"),
+    "emi_amplitude_after": (
+        _BY_FREQUENCY,
+        "DN",
+        "amplitude of what was left of the interference once it was subtracted",
+    ),
+    "linearity_coefficients": (
+        ("power", "amplifier"),
+        "DN^(1-power)",
+        "coefficients of the measured non-linearity",
+    ),
+    "linearity_coefficients_error": (
+        ("power", "amplifier"),
+        "DN^(1-power)",
+        "standard deviation of the coefficients, 0 for the fixed ones",
+    ),
+    "linearity_residual": (
+        ("group", "amplifier"),
+        "DN",
+        "mean of the corrected ramps less their straight lines",
+    ),
+    "linearity_residual_error": (
+        ("group", "amplifier"),
+        "DN",
+        "standard error of the mean residual",
+    ),
+    "linearity_in_fit": (("group",), "1", "1 where the non-linearity was fitted to the group"),
+    "linearity_n_ramps": (("amplifier",), "1", "ramps that the non-linearity was fitted to"),
+    "linearity_n_rejected": (("amplifier",), "1", "ramps left out of the fit, for they jump"),
+}
+_OPTIONAL_COORDINATES = {
+    "frequency": (("frequency",), "Hz", "frequency of the interference"),
+}
+_STORED = {"n_outliers": np.int16, "linearity_in_fit": np.int8}  # other spectra: float32
 _MOMENTS = ("start", "mid", "end")
 _MJD_ZERO = 2400000.5  # JD - MJD
 _SECONDS_PER_DAY = 86400.0
@@ -116,6 +169,10 @@ def build_timeseries(
     n_outliers : (n_ints, n_rows, n_widths)
     n_jumps : (n_ints,)
     x_shift, y_shift, trace_centre, psf_sigma : (n_ints,) [pixel]
+    chi_square : (n_ints, n_rows), optional
+    frequency : (n_waves,) [Hz], emi_amplitude_before, emi_amplitude_after : (n_waves, n_ints) [DN],
+        optional
+    linearity_coefficients, ..._residual, ... : as LinearityCalibration has them, optional
 
     Returns
     -------
@@ -124,23 +181,26 @@ def build_timeseries(
     Raises
     ------
     TypeError
-        Where a variable is absent or unknown.
+        Where a variable is absent that is not optional, or one is unknown.
     """
     import xarray
 
-    if set(measured) != set(_DESCRIPTIONS):
-        wrong = ", ".join(sorted(set(measured) ^ set(_DESCRIPTIONS)))
+    optional = {**_OPTIONAL, **_OPTIONAL_COORDINATES}
+    wrong = (set(_DESCRIPTIONS) - set(measured)) | (
+        set(measured) - set(_DESCRIPTIONS) - set(optional)
+    )
+    if wrong:
         raise TypeError(
-            f"variables: expected {', '.join(_DESCRIPTIONS)}; absent or unknown: {wrong}"
+            f"variables: expected {', '.join(_DESCRIPTIONS)}; absent or unknown: "
+            f"{', '.join(sorted(wrong))}"
         )
     rows = np.flatnonzero(np.isfinite(wavelength))
-    variables = {}
-    for name, (dims, unit, long_name) in _DESCRIPTIONS.items():
-        values = np.asarray(measured[name])
-        if "wavelength" in dims:
-            stored = np.int16 if name == "n_outliers" else np.float32
-            values = values[:, rows].astype(stored)
-        variables[name] = (dims, values, {"units": unit, "long_name": long_name})
+    described = {
+        name: _described(name, np.asarray(measured[name]), rows, *description)
+        for name, description in {**_DESCRIPTIONS, **optional}.items()
+        if name in measured
+    }
+    variables = {n: v for n, v in described.items() if n not in _OPTIONAL_COORDINATES}
     clocks = time_coordinates(times)
     variables["integration_duration"] = (
         (),
@@ -166,6 +226,7 @@ def build_timeseries(
             {"units": "pixel", "long_name": "columns on either side of the trace"},
         ),
         **clocks,
+        **{name: described[name] for name in _OPTIONAL_COORDINATES if name in described},
     }
     attributes = {
         "title": "MIRI LRS slitless time series",
@@ -174,6 +235,15 @@ def build_timeseries(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return xarray.Dataset(variables, coordinates, attributes)
+
+
+def _described(name: str, values: np.ndarray, rows: np.ndarray, dims, unit, long_name) -> tuple:
+    """A variable of the product: its dimensions, its values as stored, and what they are."""
+    if "wavelength" in dims:
+        values = values[:, rows].astype(_STORED.get(name, np.float32))
+    elif name in _STORED:
+        values = values.astype(_STORED[name])
+    return dims, values, {"units": unit, "long_name": long_name}
 
 
 def time_coordinates(times: Mapping[str, np.ndarray]) -> dict[str, tuple]:

@@ -1,13 +1,12 @@
 """What the tests share: backends to run on, random numbers, and one small simulated observation."""
 
 import dataclasses
-import os
 
 import numpy as np
 import pytest
 import standin
 
-from miri_gpu import backend
+from miri_gpu import backend, kernels
 from miri_gpu.containers import ArrayBundle
 
 BACKENDS = ("numpy", "standin", "cupy")
@@ -97,12 +96,26 @@ def _no_backend_from_outside(monkeypatch):
     monkeypatch.delenv(backend.ENVIRONMENT_VARIABLE, raising=False)
 
 
+@pytest.fixture
+def without_kernels(monkeypatch):
+    """Array versions compute, also where kernels could."""
+    monkeypatch.setenv(kernels.ENVIRONMENT_VARIABLE, "0")
+
+
+@pytest.fixture
+def compiled_kernels():
+    """Kernels compute; skips where none are compiled, or where they are switched off."""
+    if not kernels.available(np):
+        pytest.skip(f"kernels: {kernels.status()}")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_network():
     """No test asks a CRDS server."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("CRDS_")]:
-            patch.delenv(name)
+        # no others: crds keeps its defaults in variables of its own, and misses them afterwards
+        for name in ("CRDS_PATH", "CRDS_CONTEXT", "CRDS_SERVER_URL"):
+            patch.delenv(name, raising=False)
         yield
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 sys.path.append(str(Path(__file__).parents[1]))  # bench/ is not part of the installed package
 
-from bench import competition, functions, machine, reduction, results, sizes
+from bench import agreement, competition, functions, machine, reduction, results, sizes
 from bench.apart import BenchError, run_apart
 from bench.clock import Stopwatch, peak_memory_bytes
 from bench.run_ours import reduce_once
@@ -90,6 +90,34 @@ def test_competition_of_stage_1(data, tmp_path, monkeypatch):
     assert entry["agreement"]["fraction_of_pixels_with_equal_dq"] == 1
     assert entry["agreement"]["largest_relative_difference_of_rates"] < 1e-5
     assert "times as fast" in output
+
+
+def test_agreement_with_stsci(tmp_path, monkeypatch):
+    """Every step has its row, agrees within the bars, and the table finds its place."""
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{agreement.TABLE_BEGINS}\nold\n{agreement.TABLE_ENDS}\nafter\n")
+    monkeypatch.setattr(agreement.write_readme, "__defaults__", (readme,))
+    options = [
+        "--case",
+        "2 x 5",
+        "--data",
+        str(tmp_path / "data"),
+        "--results",
+        str(tmp_path / "r"),
+    ]
+    done = CliRunner().invoke(agreement.main, [*options, "--readme"])
+    assert done.exit_code == 0, done.output
+    (path,) = (tmp_path / "r").glob("*.json")
+    entries = {e["step"]: e for e in json.loads(path.read_text())["entries"].values()}
+    steps = {step.partition(" (")[0] for step in entries}
+    assert steps >= {twin[2] for twin in agreement.RAMP_TWINS} | {"ramp_fit", "flat_field"}
+    for step, found in entries.items():
+        if step not in agreement.WHY:
+            assert found["n_dq_differ"] == found["n_nan_differ"] == 0, step
+            assert found["largest"] < 1e-5 and (found["largest_variance"] or 0) < 1e-4, step
+    text = readme.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert all(f"| {step} |" in text for step in entries)
 
 
 def test_competition_says_how_to_install_what_is_missing(data, tmp_path, monkeypatch):

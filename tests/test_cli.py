@@ -271,7 +271,9 @@ def test_rows_without_a_usable_pixel(reduced, observation, tmp_path):
         samples[:, :, 200] = 65535
 
     path = edited(observation.segments[1], tmp_path / "x_uncal.fits", samples=spoil)
-    message = error_of(*reduced("--save-rates", segments=[observation.segments[0], path]))
+    message = error_of(
+        *reduced("--save-rates", "--save-ramps", segments=[observation.segments[0], path])
+    )
     assert str(path) in message and "199 to 201" in message  # saturation grows by a pixel
     assert not (tmp_path / "out" / "timeseries.nc").exists()
     assert not list((tmp_path / "out").rglob(".partial*"))
@@ -286,13 +288,14 @@ def test_an_interrupt_leaves_no_part_of_a_file(reduced, tmp_path, monkeypatch):
         return finished(stretch, rows, *others)
 
     monkeypatch.setattr(ramps_to_rates, "rows_to_rates", interrupted)
-    result = run(*reduced("--save-rates", "--memory", "50MB"))
+    result = run(*reduced("--save-rates", "--save-ramps", "--memory", "50MB"))
     assert result.exit_code in (1, 130)
     assert "Traceback" not in result.output
     left = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert left == {
         "reduce.log",
         "jw01234001001_04103_00001-seg001_mirimage_rateints.fits",  # whole
+        "jw01234001001_04103_00001-seg001_mirimage_ramp.fits",
     }
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import matplotlib
@@ -36,8 +37,8 @@ def bent_ramps(rng):
     return (line - 1e-6 * line**2 + rng.normal(0, 6, line.shape)).astype(np.float32)
 
 
-def linearity(ramps):
-    return plots.plot_linearity(ramps, calibrate_linearity(ramps, params=RANGES), params=RANGES)
+def linearity(ramps, params=RANGES):
+    return plots.plot_linearity(ramps, calibrate_linearity(ramps, params=params), params=params)
 
 
 def cleaning(frame, dq):
@@ -126,6 +127,14 @@ def test_the_column_with_the_outliers_is_the_one_drawn(frames):
     outliers = next(line for line in top.lines if line.get_label() == "outliers")
     np.testing.assert_array_equal(outliers.get_xdata(), [30])
     assert top.get_title(loc="right") == "1 outliers beyond the panel"
+
+
+@pytest.mark.parametrize("truth", ["fit_groups", "joint"])
+def test_the_correction_passes_through_the_samples_drawn(rng, truth):
+    top = linearity(bent_ramps(rng), replace(RANGES, linear_truth=truth)).axes[0]
+    (sample, missing), (at, correction) = (line.get_data() for line in top.lines)
+    left = missing - np.interp(sample, at, correction)
+    assert np.std(left) < 0.3 * np.std(missing)
 
 
 def test_the_fit_is_the_one_drawn(frames):

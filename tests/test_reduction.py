@@ -7,13 +7,18 @@ import numpy as np
 import pytest
 from shell_cases import STAND_IN, edited, same
 
-from miri_gpu import detector, reduction
+from miri_gpu import detector, ramps_to_rates, reduction, whole_frames
 from miri_gpu import plan as plan_module
 from miri_gpu.blocks import Workers
+from miri_gpu.calibration import Calibration
+from miri_gpu.containers import Readout
 from miri_gpu.errors import CalibrationError, MiriGpuError, RecipeError, SegmentError
-from miri_gpu.plan import dropped_groups, make_plan
+from miri_gpu.groups_in_use import dropped_groups, used_time_s
+from miri_gpu.plan import make_plan
 from miri_gpu.products import rate_facts
+from miri_gpu.ramps.rscd import FLUX_ESTIMATED
 from miri_gpu.rate_files import rate_path, write_rates
+from miri_gpu.recipe import named_recipe
 from miri_gpu.reduction import reduce, run_plan
 from miri_gpu.segments import open_segment, open_segments
 
@@ -62,6 +67,31 @@ RECIPES = {
         "background_subtract": {"method": "col_wise"},
         "group_background_subtract": {"skip": False, "method": "col_wise"},
         "reference_pixel": {"skip": False, "odd_even_rows": False},
+    },
+    "flags of STScI": {
+        "emicorr": {"skip": False, "algorithm": "joint"},
+        "firstframe": {"skip": False},
+        "lastframe": {"skip": False},
+        "rscd": {"skip": False},
+        "drop_groups": {"skip": True},
+        "time_jump": {"skip": False},
+        "saturation": {"n_pix_grow_sat": 2},
+    },
+    "cut, without interference": {
+        "drop_integrations": {"skip": False, "drop_integrations": [2]},
+        "emicorr": {"skip": False, "algorithm": "sequential"},
+        "rscd": {"skip": False, "group_skip1": 3, "group_skip": 2},
+        "drop_groups": {"drop_groups_first_integration": [0, 1, 2]},
+        "regroup": {"skip": False, "n_groups": 6},
+        "group_background_subtract": {"skip": False, "method": "row_wise"},
+    },
+    "likelihood": {
+        **OPTIMAL,
+        "emicorr": {"skip": False, "fit_ints_separately": True},
+        "drop_groups": {"drop_groups": [-1], "drop_groups_first_integration": [0, 1]},
+        "firstframe": {"skip": False},
+        "jump": {"skip": True},
+        "ramp_fit": {"algorithm": "LIKELY", "lastgroup": 10},
     },
     "clipped jumps": {
         "jump": {"minimum_sigclip_groups": 5, "rejection_threshold": 2.4, "flag_4_neighbors": True},
@@ -259,6 +289,7 @@ def test_rate_images_give_the_product_of_the_ramps_they_were_made_of(
     settings = {**RECIPES[name], "drop_integrations": {"skip": True}}
     entered = reduce(files, "bright", settings=settings, backend="numpy", references=references)
     dropped = "drop_integrations" in RECIPES[name]
+    direct = direct.drop_vars([n for n in direct.variables if n.startswith("linearity_")])
     assert_same_products(direct, entered, but=("integration_number",) if dropped else ())
     numbers = entered["integration_number"].values
     assert np.array_equal(numbers, 1 + np.arange(len(numbers)))
@@ -340,9 +371,12 @@ def test_the_time_over_which_ramps_are_fitted(rough, references):
         ({"drop_groups": {"drop_groups": [5]}}, 11),  # a gap does not shorten it
         ({"ramp_fit": {"firstgroup": 2, "lastgroup": 9}}, 7),
         ({"regroup": {"skip": False, "n_groups": 6}}, 4.5),  # 5 and 4 steps
+        ({"lastframe": {"skip": False}, "firstframe": {"skip": False}}, 9),
+        ({"rscd": {"skip": False, "group_skip": 3, "group_skip1": 5}}, 7),  # the first is not all
+        ({"drop_groups": {"drop_groups_first_integration": [0, 1, 2, 3]}}, 10),
     ):
         recipe = planned(rough, references, settings).recipe
-        used = plan_module.used_time_s(recipe, segment)
+        used = used_time_s(recipe, segment)
         assert used == pytest.approx(n_steps * detector.FRAME_TIME_S)
 
 
@@ -429,6 +463,33 @@ def refusal(error, *args, **kwargs) -> str:
             "custom_linearity.row_idx_start_used",
         ),
         ({"ramp_fit": {"firstgroup": 10, "lastgroup": 11}}, "ramp_fit.firstgroup"),
+        (
+            {"drop_groups": {"drop_groups_first_integration": [-13]}},
+            "drop_groups.drop_groups_first_integration",
+        ),
+        (
+            {"drop_groups": {"drop_groups_first_integration": list(range(11))}},
+            "drop_groups.drop_groups_first_integration",
+        ),
+        (
+            {
+                "rscd": {"skip": False, "group_skip1": 9, "group_skip": 9},
+                "lastframe": {"skip": False},
+                "drop_groups": {"drop_groups": [10]},
+            },
+            "rscd.group_skip",
+        ),
+        (
+            {
+                "emicorr": {
+                    "skip": False,
+                    "onthefly_corr_freq": [390.6],
+                    "algorithm": "sequential",
+                    "fit_ints_separately": True,
+                }
+            },
+            "emicorr.fit_ints_separately",
+        ),
         ({"jump": {"threshold": 3}}, "jump.threshold"),
     ],
 )
@@ -526,6 +587,29 @@ def test_crds_out_of_reach(rough, tmp_path, monkeypatch):
     assert "CRDS" in message and "--references" in message
 
 
+def test_steps_without_a_reference_for_this_mode_are_left_out(rough, references, tmp_path, caplog):
+    """CRDS says N/A; unless the settings say what the reference would."""
+    for path in references.iterdir():
+        if path.is_file() and "rscd" not in path.name and "emicorr" not in path.name:
+            (tmp_path / path.name).symlink_to(path)
+    absent = dict.fromkeys(("rscd", "emicorr"))
+    settings = {
+        "emicorr": {"skip": False, "onthefly_corr_freq": [390.625]},
+        "rscd": {"skip": False, "group_skip1": 3, "group_skip": 1},
+    }
+    plan = planned(rough, tmp_path, settings)
+    assert plan.recipe.runs("emicorr") and plan.recipe.runs("rscd")
+    left = plan_module._without_absent_references(
+        plan.recipe.updated(
+            {"emicorr": {"onthefly_corr_freq": None}, "rscd": {"group_skip": None}}, "x"
+        ),
+        replace(plan.calibration, **absent),
+        True,
+    )
+    assert not left.runs("emicorr") and not left.runs("rscd")
+    assert "emicorr is left out: there is no emicorr reference for this mode" in caplog.text
+
+
 # --- jumps that cannot be found
 
 
@@ -543,6 +627,106 @@ def test_a_threshold_that_clipping_cannot_reach_is_warned_of(rough, references, 
 def test_too_few_groups_for_jumps_are_warned_of(rough, references, caplog):
     planned(rough, references, {"drop_groups": {"drop_groups": list(range(10))}})
     assert "too few groups to find jumps" in caplog.text
+
+
+@pytest.mark.parametrize("first_integration", [0, 5])
+def test_first_groups_dropped_by_integration(first_integration):
+    recipe = named_recipe("bright").updated(
+        {
+            "drop_groups": {"drop_groups": [-2], "drop_groups_first_integration": [5]},
+            "rscd": {"skip": False, "group_skip1": 4, "group_skip": 2},
+            "lastframe": {"skip": False},
+        },
+        "x",
+    )
+    readout = Readout(first_integration=first_integration)
+    first = {0: [0, 1, 2, 3, 5, 10, 11], 5: [0, 1, 10, 11]}[first_integration]
+    expected = np.zeros((3, 12), dtype=bool)
+    expected[0, first] = expected[1:, [0, 1, 10, 11]] = True
+    assert np.array_equal(dropped_groups(recipe, 3, 12, readout=readout), expected)
+    expected[0, :4] = (True, first_integration == 0, False, False)
+    reference = Calibration(rscd=(2, 1))  # what the settings leave open, the reference says
+    recipe = recipe.updated({"rscd": {"group_skip1": None, "group_skip": None}}, "x")
+    expected[1:, 1] = False
+    assert np.array_equal(dropped_groups(recipe, 3, 12, reference, readout), expected)
+
+
+def test_a_group_is_dropped_where_every_pixel_of_the_frame_leaves_it(whole, monkeypatch):
+    """Bright pixels keep first groups: where one does, the frame has not dropped them."""
+    plan = whole("flags of STScI")[0]
+    seen = {}
+    measured = ramps_to_rates.measure_frames
+
+    def watched(segment, kept, job):
+        frames = measured(segment, kept, job)
+        seen[segment.number] = frames.dropped
+        return frames
+
+    monkeypatch.setattr(ramps_to_rates, "measure_frames", watched)
+    _, rates = run_with(plan, monkeypatch, Workers(1, 1 << 40))
+    dq = np.concatenate([r.dq for r in rates])
+    assert ((dq & FLUX_ESTIMATED) != 0).any()
+    nominal = dropped_groups(plan.recipe, 5, 12, plan.calibration, Readout())
+    assert nominal[0].sum() == 6 and (nominal[1:].sum(axis=1) == 5).all()
+    assert not (seen[1] & ~nominal).any() and (nominal & ~seen[1]).any()
+
+
+# --- what only some recipes measure
+
+
+def test_the_interference_is_measured_and_goes(whole):
+    dataset = whole("likelihood")[1]
+    assert np.allclose(dataset["frequency"], [390.625, 10.039216])
+    before, after = dataset["emi_amplitude_before"], dataset["emi_amplitude_after"]
+    assert before.dims == after.dims == ("frequency", "integration_number")
+    assert before.shape == (2, 10)
+    strong = before.values[0]
+    assert np.all((strong > 3.5) & (strong < 6.0))
+    assert np.all(after.values[0] < 0.3 * strong)
+
+
+def test_the_amplitudes_of_cut_integrations_are_those_of_the_whole_ones(whole):
+    dataset = whole("cut, without interference")[1]
+    before = dataset["emi_amplitude_before"].values
+    assert before.shape == (2, 18)
+    assert np.array_equal(before[:, ::2], before[:, 1::2])
+
+
+def test_neighbouring_segments_lend_integrations_without_their_interference(whole, monkeypatch):
+    """The wave of a segment is measured on all of it, and once."""
+    plan, calls = whole("flags of STScI")[0], []
+    measure = whole_frames._measure_emi
+    monkeypatch.setattr(
+        whole_frames, "_measure_emi", lambda *args: calls.append(args[0].number) or measure(*args)
+    )
+    run_with(plan, monkeypatch, Workers(1, 1 << 40))
+    assert calls == [1, 2]
+
+
+def test_the_likelihood_has_a_chi_square_of_one_per_degree_of_freedom(whole):
+    dataset = whole("likelihood")[1]
+    chi_square = dataset["chi_square"]
+    assert chi_square.dims == ("integration_number", "wavelength")
+    faint = dataset["wavelength"].values > 9.0
+    assert 0.7 < np.nanmedian(chi_square.values[:, faint]) < 1.4
+
+
+def test_the_measured_linearity_is_in_the_product(whole):
+    dataset = whole("every step")[1]
+    assert dataset["linearity_coefficients"].dims == ("power", "amplifier")
+    coefficients = dataset["linearity_coefficients"].values
+    error = dataset["linearity_coefficients_error"].values
+    assert np.array_equal(coefficients[:2], [[0] * 4, [1] * 4])
+    assert np.all(error[:2] == 0) and np.all(error[2:] > 0)
+    assert dataset["linearity_residual"].shape == (12, 4)
+    assert np.array_equal(np.flatnonzero(dataset["linearity_in_fit"]), np.arange(1, 11))
+    assert np.all(dataset["linearity_n_ramps"] > 100)
+    assert not dataset["linearity_n_rejected"].any()
+
+
+def test_what_was_not_measured_is_absent(whole):
+    names = set(whole("bright")[1].variables)
+    assert not [n for n in names if n.startswith(("emi_", "linearity_", "chi", "freq"))]
 
 
 def test_dropped_groups_follow_the_regrouping():

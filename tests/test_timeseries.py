@@ -149,6 +149,44 @@ def test_an_absent_or_unknown_variable_is_named(rng, wavelength):
         )
 
 
+def optional(rng):
+    """What only some recipes measure: two waves, chi-squares, the linearity of four amplifiers."""
+    return {
+        "frequency": np.array([390.625, 10.039216]),
+        "emi_amplitude_before": rng.normal(size=(2, N_INTS)),
+        "emi_amplitude_after": rng.normal(size=(2, N_INTS)),
+        "chi_square": rng.normal(size=(N_INTS, N_ROWS)),
+        "linearity_coefficients": rng.normal(size=(5, 4)),
+        "linearity_coefficients_error": rng.normal(size=(5, 4)),
+        "linearity_residual": rng.normal(size=(12, 4)),
+        "linearity_residual_error": rng.normal(size=(12, 4)),
+        "linearity_in_fit": np.arange(12) > 3,
+        "linearity_n_ramps": np.array([9, 9, 8, 9]),
+        "linearity_n_rejected": np.array([0, 0, 1, 0]),
+    }
+
+
+def test_what_only_some_recipes_measure_is_there_where_it_was(rng, wavelength, tmp_path, product):
+    given = optional(rng)
+    dataset = build_timeseries(
+        wavelength=wavelength,
+        times=int_times(),
+        integration_number=np.arange(N_INTS),
+        provenance=Provenance(),
+        **measured(rng),
+        **given,
+    )
+    assert not set(given) & set(product.variables)
+    test_everything_has_a_unit_and_a_name(dataset)
+    assert dataset["emi_amplitude_before"].dims == ("frequency", "integration_number")
+    assert dataset["frequency"].attrs["units"] == "Hz" and "frequency" in dataset.coords
+    np.testing.assert_array_equal(dataset["chi_square"], given["chi_square"][:, 1:-1].astype("f4"))
+    np.testing.assert_array_equal(dataset["linearity_residual"], given["linearity_residual"])
+    assert dataset["linearity_in_fit"].dtype == np.int8
+    save_timeseries(dataset, tmp_path / "t.nc")
+    assert load_timeseries(tmp_path / "t.nc").identical(dataset)
+
+
 def test_the_product_survives_its_file(product, tmp_path):
     product["flux"].values[0, 0] = np.nan
     path = tmp_path / "timeseries.nc"

@@ -1,8 +1,15 @@
 """Medians of the good values: along an axis, and in a window that moves along it."""
 
+import math
+
+import numpy as np
+
+from miri_gpu import kernels
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array
 
+_KERNELS = {"float32": "median_float32", "float64": "median_float64"}
+_KERNEL_LANES, _KERNEL_VALUES = 8, 1024  # as `kernels/medians.c` has them
 _WINDOW_SAMPLES = 1 << 22  # most samples that the windows of a moving median hold at once
 
 
@@ -24,15 +31,44 @@ def masked_median(data: Array, good: Array | None = None, *, axis: int) -> Array
     Notes
     -----
     What is not good becomes +inf, is sorted to the end, and the middle of the good ones is picked:
-    many times faster than NumPy's own, and the same on a GPU.
+    many times faster than NumPy's own. A GPU, where sorting short rows is slow, has a kernel.
     """
     xp = namespace(data, good)
+    if xp is not np and kernels.available(xp) and _kernel_fits(data, axis):
+        return _median_by_kernel(data, good, axis, xp=xp)
     usable = xp.isfinite(data) if good is None else xp.isfinite(data) & good
     # one contiguous row for each median: the layout that sorts fastest on either backend
     ordered = xp.ascontiguousarray(xp.moveaxis(xp.where(usable, data, xp.inf), axis, -1))
     ordered = ordered.astype(data.dtype, copy=False)
     ordered.sort(axis=-1)
     return _middle(ordered, usable.sum(axis=axis), xp=xp)
+
+
+def _kernel_fits(data: Array, axis: int) -> bool:
+    """Whether the kernel can take these medians."""
+    return data.dtype.name in _KERNELS and 0 < data.shape[axis] <= _KERNEL_VALUES
+
+
+def _median_by_kernel(data: Array, good: Array | None, axis: int, *, xp) -> Array:
+    """The same as the array version, by the kernel: in place, without moving the axis."""
+    axis %= data.ndim
+    n, outer, inner = data.shape[axis], data.shape[:axis], data.shape[axis + 1 :]
+    if good is not None:
+        good = xp.ascontiguousarray(xp.broadcast_to(good, data.shape))
+    medians = xp.empty((*outer, *inner), dtype=data.dtype)
+    kernels.launch(
+        xp,
+        _KERNELS[data.dtype.name],
+        medians.size,
+        n,
+        math.prod(inner),
+        xp.ascontiguousarray(data),
+        good,
+        medians,
+        threads_per_item=_KERNEL_LANES,
+        shared_bytes_per_item=n * data.dtype.itemsize,
+    )
+    return medians
 
 
 def _middle(ordered: Array, n_good: Array, *, xp) -> Array:

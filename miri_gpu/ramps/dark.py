@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array, Ramps, Readout
+from miri_gpu.ramps import ramp_kernels
 
 
 def subtract_dark(
@@ -46,11 +47,16 @@ def subtract_dark(
     n_ints, n_groups = ramps.data.shape[:2]
     dark = _as_groups(dark, n_groups, readout, xp=xp)
     n_own = min(n_ints, dark.shape[0]) if readout.first_integration == 0 else 0
+    pixeldq = ramps.pixeldq | dark_dq
+    if ramp_kernels.run_on(ramps, dark, xp=xp):
+        first = 0 if n_own else dark.shape[0]
+        data = ramp_kernels.calibrate(ramps, dark=dark, first_dark=first, xp=xp)
+        return replace(ramps, data=data, pixeldq=pixeldq)
 
     data = ramps.data.copy()
     data[:n_own] -= dark[:n_own]
     data[n_own:] -= dark[-1]
-    return replace(ramps, data=data, pixeldq=ramps.pixeldq | dark_dq)
+    return replace(ramps, data=data, pixeldq=pixeldq)
 
 
 def _as_groups(dark: Array, n_groups: int, readout: Readout, *, xp) -> Array:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array, Ramps
 from miri_gpu.detector import NO_LIN_CORR, SATURATED
+from miri_gpu.ramps import ramp_kernels
 
 
 def correct_linearity(ramps: Ramps, coefficients: Array, coefficients_dq: Array) -> Ramps:
@@ -39,13 +40,21 @@ def correct_linearity(ramps: Ramps, coefficients: Array, coefficients_dq: Array)
     identity[1] = 1.0
     usable = xp.where(unusable, identity, coefficients.astype(xp.float32))
 
+    if ramp_kernels.run_on(ramps, usable, xp=xp):
+        data = ramp_kernels.calibrate(ramps, coefficients=usable, xp=xp)
+    else:
+        data = _corrected(ramps, usable, xp=xp)
+    pixeldq = ramps.pixeldq | coefficients_dq | unusable.astype(xp.uint32) * NO_LIN_CORR
+    return replace(ramps, data=data, pixeldq=pixeldq)
+
+
+def _corrected(ramps: Ramps, coefficients: Array, *, xp) -> Array:
     data = xp.empty_like(ramps.data)
     for group in range(data.shape[1]):
         samples = ramps.data[:, group]
         saturated = (ramps.groupdq[:, group] & SATURATED) != 0
-        data[:, group] = xp.where(saturated, samples, _polynomial(usable, samples))
-    pixeldq = ramps.pixeldq | coefficients_dq | unusable.astype(xp.uint32) * NO_LIN_CORR
-    return replace(ramps, data=data, pixeldq=pixeldq)
+        data[:, group] = xp.where(saturated, samples, _polynomial(coefficients, samples))
+    return data
 
 
 def _polynomial(coefficients: Array, samples: Array) -> Array:

@@ -35,7 +35,11 @@ class RampFitParams(Parameters):
 
     step: ClassVar[str] = "ramp_fit"
 
-    algorithm: str = option("OLS_C", "how ramps are fitted", choices=("OLS_C",))
+    algorithm: str = option(
+        "OLS_C",
+        "how ramps are fitted: by least squares between jumps, or by the likelihood of the whole",
+        choices=("OLS_C", "LIKELY"),
+    )
     weighting: str = option("optimal", "how samples are weighted", choices=("optimal",))
     suppress_one_group: bool = option(
         True, "give no rate to a ramp with a single good group, whose rate needs a bias of zero"
@@ -99,7 +103,7 @@ def fit_ramps(
     no MIRI step sets; and no result at all where the first group is saturated on the whole frame.
     """
     xp = namespace(ramps.data, ramps.groupdq, ramps.pixeldq, read_noise, gain, dark_current)
-    groupdq, dropped = _with_limits(ramps.groupdq, dropped, params)
+    groupdq, dropped = with_limits(ramps.groupdq, dropped, params)
     used, n_fitted = _group_range(dropped)
     data, groupdq = ramps.data[:, used], groupdq[:, used]
 
@@ -126,8 +130,21 @@ def fit_ramps(
     return Rates(dq=dq, **rates)
 
 
-def _with_limits(groupdq, dropped, params):
-    """Drop the groups before firstgroup and after lastgroup; `dropped` comes back on the host."""
+def with_limits(groupdq: Array, dropped: Array | None, params: RampFitParams):
+    """Drop the groups before firstgroup and after lastgroup.
+
+    Parameters
+    ----------
+    groupdq : (n_ints, n_groups, n_rows, n_cols) uint8
+    dropped : (n_ints, n_groups) bool, or None
+        Groups that are DO_NOT_USE on the whole frame; by default what the flags show.
+    params : RampFitParams
+
+    Returns
+    -------
+    groupdq : the same, or a copy with more flags
+    dropped : (n_ints, n_groups) bool, on the host
+    """
     if dropped is None:
         dropped = ((groupdq & DO_NOT_USE) != 0).all(axis=(2, 3))
     dropped = to_host(dropped)

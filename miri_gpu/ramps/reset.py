@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array, Ramps, Readout
+from miri_gpu.ramps import ramp_kernels
 
 
 def subtract_reset(
@@ -38,6 +39,12 @@ def subtract_reset(
     """
     xp = namespace(ramps.data, reset, reset_dq)
     known = xp.where(xp.isnan(reset), xp.zeros_like(reset), reset)
+    pixeldq = ramps.pixeldq | reset_dq
+    if ramp_kernels.run_on(ramps, known, xp=xp):
+        first = readout.first_integration
+        data = ramp_kernels.calibrate(ramps, reset=known, first_reset=first, xp=xp)
+        return replace(ramps, data=data, pixeldq=pixeldq)
+
     n_corrected = min(ramps.data.shape[1], reset.shape[1])
     first = min(readout.first_integration, reset.shape[0])
     n_own = min(reset.shape[0] - first, ramps.data.shape[0])
@@ -45,4 +52,4 @@ def subtract_reset(
     data = ramps.data.copy()
     data[:n_own, :n_corrected] -= known[first : first + n_own, :n_corrected]
     data[n_own:, :n_corrected] -= known[-1, :n_corrected]
-    return replace(ramps, data=data, pixeldq=ramps.pixeldq | reset_dq)
+    return replace(ramps, data=data, pixeldq=pixeldq)

@@ -13,6 +13,7 @@ from miri_gpu.detector import (
     SATURATED,
 )
 from miri_gpu.parameters import Parameters, option
+from miri_gpu.ramps import ramp_kernels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,20 +81,28 @@ def flag_saturation(
     unreachable_dn = xp.asarray(ATOD_LIMIT_DN + 1.0, dtype=xp.float32)
     limit = xp.where(unchecked, unreachable_dn, threshold.astype(xp.float32))
 
-    groupdq = ramps.groupdq.copy()
-    full = xp.zeros(ramps.data[:, 0].shape, dtype=bool)
-    for group in range(ramps.data.shape[1]):
-        samples = ramps.data[:, group]
-        full = full | (samples >= limit)
-        spilled = _grown(full | _has(groupdq[:, group], SATURATED), params.n_pix_grow_sat)
-        groupdq[:, group] |= _flags(spilled, SATURATED, xp=xp)
-        groupdq[:, group] |= _flags(samples <= 0, AD_FLOOR | DO_NOT_USE, xp=xp)
-
+    reach = params.n_pix_grow_sat
+    if ramp_kernels.run_on(ramps, limit, xp=xp):
+        groupdq = ramp_kernels.flag_full_ramps(ramps, limit, reach, xp=xp)
+    else:
+        groupdq = _flag_full_ramps(ramps, limit, reach, xp=xp)
     if params.use_readpatt and readout.n_frames > 1:
         groupdq = _flag_hidden(ramps.data, groupdq, limit, unchecked, params, readout, xp=xp)
         groupdq = _flag_hidden_in_second_group(ramps.data, groupdq, limit, readout, xp=xp)
     no_check = unknown.astype(xp.uint32) * NO_SAT_CHECK
     return replace(ramps, groupdq=groupdq, pixeldq=ramps.pixeldq | threshold_dq | no_check)
+
+
+def _flag_full_ramps(ramps, limit, reach, *, xp) -> Array:
+    groupdq = ramps.groupdq.copy()
+    full = xp.zeros(ramps.data[:, 0].shape, dtype=bool)
+    for group in range(ramps.data.shape[1]):
+        samples = ramps.data[:, group]
+        full = full | (samples >= limit)
+        spilled = _grown(full | _has(groupdq[:, group], SATURATED), reach)
+        groupdq[:, group] |= _flags(spilled, SATURATED, xp=xp)
+        groupdq[:, group] |= _flags(samples <= 0, AD_FLOOR | DO_NOT_USE, xp=xp)
+    return groupdq
 
 
 def _flag_hidden(data, groupdq, limit, unchecked, params, readout, *, xp) -> Array:

@@ -52,7 +52,8 @@ def extract_box(
     Returns
     -------
     Spectra
-        NaN where a pixel is NaN, the centre is NaN, or the aperture leaves the detector.
+        NaN where a pixel is NaN (of the flux: in `data`, of its error: in `err`), the centre is
+        NaN, or the aperture leaves the detector.
 
     Raises
     ------
@@ -70,11 +71,16 @@ def extract_box(
     noise = xp.where(aperture.inside, err[..., aperture.columns], 0).astype(xp.float64)
     flux = flux.sum(axis=-1)
     flux_err = xp.sqrt((noise * noise).sum(axis=-1))
-    known = aperture.complete & xp.isfinite(flux) & xp.isfinite(flux_err)
     return Spectra(
-        flux=xp.where(known, flux, xp.nan).astype(xp.float32),
-        flux_err=xp.where(known, flux_err, xp.nan).astype(xp.float32),
+        flux=_where_complete(flux, aperture, xp=xp),
+        flux_err=_where_complete(flux_err, aperture, xp=xp),
     )
+
+
+def _where_complete(sums: Array, aperture: "Aperture", *, xp) -> Array:
+    """Sums over the aperture as float32, NaN where it is not all on the detector."""
+    known = aperture.complete & xp.isfinite(sums)
+    return xp.where(known, sums, xp.nan).astype(xp.float32)
 
 
 @dataclass(frozen=True, eq=False)

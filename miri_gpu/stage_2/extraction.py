@@ -16,7 +16,6 @@ from miri_gpu.rates.trace import Trace, TraceParams, fit_trace
 from miri_gpu.spectra.box import (
     Extract1DBoxParams,
     extract_box,
-    find_aperture,
     spectrum_wavelengths,
 )
 from miri_gpu.spectra.optimal import Extract1DOptimalParams, extract_optimal
@@ -50,7 +49,7 @@ class Extract1DBoxStep(MiriStep):
         -------
         wavelengths : (n_rows,) float64 [um]
         spectra, spectra_uncertainties : (n_ints, n_rows) float32 [DN/s]
-            NaN where a pixel of the aperture, or its error, is NaN.
+            NaN where a pixel of the aperture is NaN.
         trace_sigmas : (n_ints,) float64 [pixel]
             Width of the trace; NaN where its fit failed.
         """
@@ -62,13 +61,7 @@ class Extract1DBoxStep(MiriStep):
         wavelengths = _wavelengths(wavelength_map, data, trace, params)
 
         def extract(data: Array, err: Array, centres: Array) -> Spectra:
-            xp = namespace(data)
-            known = xp.isfinite(err)
-            spectra = extract_box(data, xp.where(known, err, 0), params=params, centres=centres)
-            # an error that is unknown leaves the flux as it is
-            aperture = find_aperture(data, centres, params=params)
-            certain = (known[..., aperture.columns] | ~aperture.inside).all(axis=-1)
-            return replace(spectra, flux_err=xp.where(certain, spectra.flux_err, xp.nan))
+            return extract_box(data, err, params=params, centres=centres)
 
         spectra = in_blocks(extract, (data, err, trace.centre))
         _draw(self, model, data, trace, wavelengths, spectra)

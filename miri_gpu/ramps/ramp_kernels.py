@@ -1,0 +1,85 @@
+"""The compiled side of the steps before the ramp fit: what their kernels take, and when they run."""
+
+import math
+
+from miri_gpu import kernels
+from miri_gpu.containers import Array, Ramps
+
+
+def run_on(ramps: Ramps, *references: Array, xp) -> bool:
+    """Whether kernels run on ramps and references of the types that a reduction has."""
+    floats = (ramps.data, *references)
+    return (
+        kernels.available(xp)
+        and ramps.data.size > 0
+        and all(array.dtype == xp.float32 for array in floats)
+        and ramps.groupdq.dtype == xp.uint8
+        and all(array.shape[-2:] == ramps.data.shape[-2:] for array in references)
+    )
+
+
+def images(cube: Array, *, xp) -> tuple[Array, int, int]:
+    """A cube (n_ints, n_groups, n_rows, n_cols) as a kernel takes it, without a copy if possible.
+
+    Returns
+    -------
+    flat : (n,) all memory from the first to the last sample, with what lies between its images
+    int_step, group_step : samples from one integration, one group to the next
+    """
+    size, n_cols = cube.dtype.itemsize, cube.shape[-1]
+    if cube.strides[-2:] != (n_cols * size, size) or min(cube.strides) < 0:
+        cube = xp.ascontiguousarray(cube)
+    steps = [stride // size for stride in cube.strides]
+    extent = 1 + sum((n - 1) * step for n, step in zip(cube.shape, steps, strict=True))
+    flat = xp.lib.stride_tricks.as_strided(cube, (extent,), (size,))
+    return flat, steps[0], steps[1]
+
+
+def calibrate(
+    ramps: Ramps, *, reset=None, first_reset=0, coefficients=None, dark=None, first_dark=0, xp
+) -> Array:
+    """Samples less the reset, through the linearity's polynomial, less the dark; any of the three.
+
+    Parameters
+    ----------
+    ramps : Ramps
+        Samples that are SATURATED do not go through the polynomial.
+    reset : (n_reset_ints, n_reset_groups, n_rows, n_cols) float32, finite
+        Of its integration `first_reset` and on, then the last one.
+    coefficients : (n_coefficients, n_rows, n_cols) float32
+    dark : (n_dark_ints, n_groups, n_rows, n_cols) float32, finite
+        Likewise.
+    """
+    n_groups, *image = ramps.data.shape[1:]
+    nothing = xp.zeros(1, dtype=xp.float32)
+    result = xp.empty(ramps.data.shape, dtype=xp.float32)
+    parts = [nothing if a is None else xp.ascontiguousarray(a) for a in (reset, coefficients, dark)]
+    kernels.launch(
+        xp, "calibrate_ramps", result.size,
+        *images(ramps.data, xp=xp),
+        *images(ramps.groupdq, xp=xp),
+        parts[0], *((0, 0) if reset is None else reset.shape[:2]), first_reset,
+        parts[1], 0 if coefficients is None else coefficients.shape[0],
+        parts[2], 0 if dark is None else dark.shape[0], first_dark,
+        n_groups, math.prod(image), result,
+    )  # fmt: skip
+    return result
+
+
+def flag_full_ramps(ramps: Ramps, limit: Array, reach: int, *, xp) -> Array:
+    """New flags: SATURATED at the limit and after, `reach` pixels around too; A/D floor at 0 DN."""
+    n_ints, n_groups, n_rows, n_cols = ramps.data.shape
+    flagged = xp.empty(ramps.data.shape, dtype=xp.uint8)
+    full = xp.empty((n_ints, n_rows, n_cols), dtype=xp.int32)
+    had = xp.empty((n_ints, n_rows, n_cols), dtype=xp.uint8)
+    flags = images(ramps.groupdq, xp=xp)
+    kernels.launch(
+        xp, "find_saturation", full.size,
+        *images(ramps.data, xp=xp), *flags, xp.ascontiguousarray(limit), n_groups, n_rows * n_cols,
+        flagged, full, had,
+    )  # fmt: skip
+    kernels.launch(
+        xp, "grow_saturation", full.size,
+        *flags, full, had, reach, n_groups, n_rows, n_cols, flagged,
+    )  # fmt: skip
+    return flagged

@@ -1,0 +1,50 @@
+"""The compiled kernels, where a C compiler is; without one the package works all the same."""
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+FOLDER = Path("miri_gpu", "kernels")  # setuptools runs in the project's folder
+# nothing here may change a result: no fast-math, no contraction
+FLAGS = ["-O3", "-std=c99", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+FLAGS += ["-Wno-psabi"]  # vectors are never passed between functions
+LEVELS = {"_cpu": [], "_cpu_v3": ["-march=x86-64-v3"], "_cpu_v4": ["-march=x86-64-v4"]}
+
+
+def digest() -> str:
+    """The digest by which Python knows that the library belongs to the sources beside it."""
+    sources = sorted(path for path in FOLDER.iterdir() if path.suffix in (".c", ".h"))
+    together = b"".join(path.name.encode() + path.read_bytes() for path in sources)
+    return hashlib.sha256(together).hexdigest()
+
+
+def library(name: str, flags: list[str]) -> Extension:
+    """One shared library of all kernels; it is no Python module, and needs no Python header."""
+    return Extension(
+        f"miri_gpu.kernels.{name}",
+        sources=sorted(str(path) for path in (*FOLDER.glob("*.c"), *FOLDER.glob("cpu/*.c"))),
+        depends=[str(path) for path in FOLDER.glob("*.h")],
+        define_macros=[("SOURCES", f'"{digest()}"')],
+        extra_compile_args=FLAGS + flags,
+        libraries=[] if os.name == "nt" else ["m"],
+        optional=True,
+    )
+
+
+class BuildAnew(build_ext):
+    """Compile even where object files look fresh: their digest may not be."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.force = True
+
+
+levels = LEVELS if platform.machine() in ("x86_64", "AMD64") else {"_cpu": []}
+setup(
+    ext_modules=[library(name, flags) for name, flags in levels.items()],
+    cmdclass={"build_ext": BuildAnew},
+)

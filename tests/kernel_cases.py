@@ -1,0 +1,97 @@
+"""A GPU's side of a kernel, run on the CPU: threads of the host in the place of CUDA's."""
+
+import ctypes
+import shutil
+import subprocess
+import threading
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from miri_gpu import kernels
+
+N_THREADS = 16  # two groups of eight
+SHIM = Path(__file__).parent / "cuda_on_cpu.h"
+# the C library's integer types are other names for the same types, and cannot be defined again
+OWN_TYPES = "\n".join(
+    f"#define {name}_t kernel_{name}"
+    for name in ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+)
+
+
+@cache
+def _library(file: Path, folder: Path) -> ctypes.CDLL:
+    source, library = folder / f"{file.stem}.cpp", folder / f"{file.stem}.so"
+    text = f'#include "{SHIM}"\n#undef NAN\n#undef INFINITY\n{OWN_TYPES}\n'
+    source.write_text(text + kernels.source_text(file))
+    subprocess.run(
+        ["g++", "-O1", "-std=c++17", "-ffp-contract=off", "-fvisibility=hidden", "-shared"]
+        + ["-fPIC", "-pthread", "-w", str(source), "-o", str(library)],
+        check=True,
+    )
+    return ctypes.CDLL(str(library))
+
+
+class CudaOnCpu:
+    """In the place of CuPy: its RawKernel runs one block of threads on the CPU."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.ndarray = np.ndarray
+        self.__name__ = "cuda_on_cpu"
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+    def RawKernel(self, source, name, options):  # noqa: N802
+        """As CuPy's, but that the launch waits for the result."""
+        library = _library(kernels.sources()[name].file, self.folder)
+        library.start_block()
+        function = getattr(library, name)
+        function.restype = None
+
+        def run(thread, arguments):
+            library.be_thread(thread)
+            function(*arguments)
+
+        def launch(grid, block, arguments, shared_mem=0):
+            assert shared_mem <= 48 << 10
+            typed = [_as_c(argument) for argument in arguments]
+            threads = [
+                threading.Thread(target=run, args=(thread, typed)) for thread in range(N_THREADS)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+        return launch
+
+
+def _as_c(argument):
+    if isinstance(argument, np.ndarray):
+        return ctypes.c_void_p(argument.ctypes.data)
+    return np.ctypeslib.as_ctypes_type(argument.dtype)(argument.item())
+
+
+@pytest.fixture(scope="session")
+def cuda_on_cpu(tmp_path_factory):
+    """A module in the place of CuPy, whose kernels run as CUDA source on the CPU."""
+    if shutil.which("g++") is None:
+        pytest.skip("no C++ compiler to play a GPU with")
+    return CudaOnCpu(tmp_path_factory.mktemp("cuda_on_cpu"))
+
+
+@pytest.fixture(params=["compiled", "cuda"])
+def kernel_xp(request):
+    """The module to run a kernel with: NumPy with compiled kernels, and a GPU that is played."""
+    if request.param == "cuda":
+        return request.getfixturevalue("cuda_on_cpu")
+    if not kernels.available(np):
+        pytest.skip(f"kernels: {kernels.status()}")
+    return np
+
+
+__all__ = ["cuda_on_cpu", "kernel_xp"]
