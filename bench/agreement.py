@@ -22,6 +22,7 @@ from bench.sizes import data_folder
 from miri_gpu import backend as backends
 from miri_gpu.calibration import load_calibration
 from miri_gpu.containers import Ramps, Rates
+from miri_gpu.detector import DO_NOT_USE, SATURATED
 from miri_gpu.files import write_text
 from miri_gpu.ramp_steps import RAMP_STEPS, Block, FrameCorrections
 from miri_gpu.ramps.emi import measure_emi
@@ -90,14 +91,12 @@ _BRIGHT_JUMP = {
     "flag_4_neighbors": False,
 }
 LIKELY_AS_STSCI, LIKELY = "ramp_fit (LIKELY, as_stsci = true)", "ramp_fit (LIKELY)"
-WHY = {  # where ours differs on purpose
-    LIKELY_AS_STSCI: (
-        "without a rate: error and variances 0 (theirs NaN), DO_NOT_USE, and NO_GAIN_VALUE where "
-        "that is why; no jump is looked for among two differences"
-    ),
+WHY = {  # what is compared, and where ours differs on purpose
+    LIKELY_AS_STSCI: "compared: ramps of at least three usable differences, of pixels with a gain",
     LIKELY: (
-        "the same; dropped and saturated groups do not decide how noisy a ramp is, and the "
-        "difference after a flagged jump is used"
+        "no jump is looked for among two differences; dropped and saturated groups do not decide "
+        "how noisy a ramp is; the difference after a flagged jump is used; without a rate, error "
+        "and variances are 0 (theirs NaN), with DO_NOT_USE, and NO_GAIN_VALUE where that is why"
     ),
 }
 RAMP_TWINS = (
@@ -140,7 +139,7 @@ def _compare(case: str, path: Path) -> Iterator[Agreement]:
     for number, (module, cls, step, settings) in enumerate(RAMP_TWINS):
         recipe = _recipe(step, settings)
         given = _ramps(model)
-        theirs = _step(module, cls).call(model, **settings)
+        theirs = _step(module, cls).call(model, skip=False, **settings)
         ours = RAMP_STEPS[step](given, _block(step, recipe, calibration, segment, given))
         yield _ramp_agreement(_label(step, settings), case, ours, _ramps(theirs))
         if number + 1 == len(RAMP_TWINS) or RAMP_TWINS[number + 1][2] != step:
@@ -154,6 +153,10 @@ def _compare_likelihood(case, model, calibration, segment) -> Iterator[Agreement
     """The LIKELY algorithm, which finds the jumps itself."""
     given = _ramps(model)
     _, cube = _step("ramp_fitting", "RampFitStep").call(model, algorithm="LIKELY")
+    theirs = _rates(cube)
+    good = (given.groupdq & (DO_NOT_USE | SATURATED)) == 0
+    comparable = (good[:, 1:] & good[:, :-1]).sum(axis=1) > 2
+    comparable &= ((given.pixeldq & DO_NOT_USE) == 0) & (calibration.gain > 0)
     for label, as_stsci in ((LIKELY_AS_STSCI, True), (LIKELY, False)):
         ours = fit_ramps_likelihood(
             given,
@@ -163,7 +166,9 @@ def _compare_likelihood(case, model, calibration, segment) -> Iterator[Agreement
             readout=segment.readout,
             dark_current=calibration.average_dark,
         ).rates
-        yield _rate_agreement(label, case, ours, _rates(cube))
+        where = comparable if as_stsci else slice(None)
+        pair = (rates.map(lambda plane: plane[where]) for rates in (ours, theirs))  # noqa: B023
+        yield _rate_agreement(label, case, *pair)
 
 
 def _compare_rate_steps(case, model, calibration, segment) -> Iterator[Agreement]:

@@ -33,6 +33,11 @@ class Readout:
         Frames dropped before the first group.
     first_integration : int
         Index, in the whole exposure and from 0, of the first integration at hand.
+    numbers : tuple of int or None
+        Indices of all integrations at hand; None where each follows the one before.
+    segment_start : int or None
+        Index of the first integration of the segment that these are a part of; None where they
+        are all of it.
     """
 
     group_time_s: float = FRAME_TIME_S
@@ -42,6 +47,26 @@ class Readout:
     group_gap: int = 0
     drop_frames1: int = 0
     first_integration: int = 0
+    numbers: tuple[int, ...] | None = None
+    segment_start: int | None = None
+
+    @property
+    def in_first_segment(self) -> bool:
+        """Whether the segment that these integrations are a part of begins the exposure."""
+        start = self.first_integration if self.segment_start is None else self.segment_start
+        return start == 0
+
+    def planes(self, n_ints: int, n_planes: int) -> list[int]:
+        """Planes of a reference that has one for each of the first integrations of an exposure.
+
+        Returns
+        -------
+        list of int
+            The planes of the first integrations at hand, and at last the plane of all others.
+        """
+        first = self.first_integration
+        numbers = range(first, first + n_ints) if self.numbers is None else self.numbers
+        return [number for number in numbers if number < n_planes - 1] + [n_planes - 1]
 
 
 class ArrayBundle:

@@ -6,7 +6,7 @@ cannot be reduced is refused in a moment.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from miri_gpu.errors import RecipeError
 from miri_gpu.groups_in_use import dropped_groups, used_groups, used_time_s
 from miri_gpu.ramps.emi import check_emi
 from miri_gpu.ramps.jumps import clipping_limit, jump_method
-from miri_gpu.rate_files import USED_TIME
+from miri_gpu.rate_files import N_DROPPED, USED_TIME
+from miri_gpu.rates.outliers import largest_deviation
 from miri_gpu.recipe import Recipe, load_recipe, settings_at_fault
 from miri_gpu.rehearsal import rehearse
 from miri_gpu.segments import Segment, open_segments
@@ -81,9 +82,8 @@ class Plan:
         return np.flatnonzero(self.kept[first : first + segment.n_ints])
 
     def readout(self, segment: Segment) -> Readout:
-        """The segment's readout, from its first integration that is not dropped."""
-        first = segment.first_integration + int(self.integrations(segment)[0])
-        return replace(segment.readout, first_integration=first)
+        """The segment's readout, of its integrations that are not dropped."""
+        return segment.readout_of(self.integrations(segment))
 
     def dropped_groups(self, n_ints: int, readout: Readout) -> np.ndarray:
         """Which groups the recipe drops of integrations from the one that the readout says."""
@@ -153,15 +153,18 @@ def make_plan(
     with settings_at_fault():
         rehearse(recipe, segments[0])
     warn_of_idle_jumps(recipe, segments, calibration)
+    warn_of_idle_cleaning(recipe)
     return Plan(segments, recipe, calibration, chosen, kept)
 
 
 def kept_integrations(segments: Sequence[Segment], recipe: Recipe) -> np.ndarray:
     """Which integrations of the exposure are not dropped, (n_ints of the exposure,) bool."""
     last = segments[-1]
-    n_ints = last.first_integration + last.n_ints
+    n_ints = max(last.first_integration + last.n_ints, last.primary.get("NINTS") or 0)
     kept = np.ones(n_ints, dtype=bool)
-    if recipe.runs("drop_integrations"):
+    if recipe.runs("drop_integrations") and last.primary.get(N_DROPPED):
+        log.info("drop_integrations is left out: the rate images have lost theirs already")
+    elif recipe.runs("drop_integrations"):
         dropped = recipe["drop_integrations"].drop_integrations
         _check_indices("drop_integrations.drop_integrations", dropped, n_ints, "integrations")
         kept[list(dropped)] = False
@@ -290,3 +293,24 @@ def _check_indices(name: str, indices: Sequence[int], n: int, what: str) -> None
             raise RecipeError(
                 f"{name}: expected {what} from {-n} to {n - 1}, as there are {n}, got {index}"
             )
+
+
+def warn_of_idle_cleaning(recipe: Recipe) -> None:
+    """Say in which windows no pixel can be an outlier, and warn where that is all of them."""
+    params = recipe["clean_outliers"]
+    if params.no_clean:
+        return
+    limits = {
+        height: largest_deviation(height, params.poly_order)
+        for height in sorted(set(params.window_heights))
+    }
+    idle = [height for height, limit in limits.items() if limit <= params.outlier_threshold]
+    if idle:
+        log.log(
+            logging.WARNING if len(idle) == len(limits) else logging.INFO,
+            "clean_outliers.outlier_threshold: in windows of %s rows nothing deviates by %g "
+            "standard deviations from a polynomial of order %d, so that no outlier is found there",
+            ", ".join(str(height) for height in idle),
+            params.outlier_threshold,
+            params.poly_order,
+        )

@@ -60,6 +60,7 @@ def reduce_to_directory(
 
         def save(segment, rates):
             (directory / RATES).mkdir(exist_ok=True)
+            supersede(directory)
             path = rate_path(directory / RATES, segment)
             facts = rate_facts(plan, segment)
             write_rates(path, rates, segment, facts, plan.recipe, plan.calibration)
@@ -68,6 +69,7 @@ def reduce_to_directory(
         @contextmanager
         def ramps_of(segment):
             (directory / RAMPS).mkdir(exist_ok=True)
+            supersede(directory)
             path = ramp_path(directory / RAMPS, segment)
             facts = rate_facts(plan, segment)
             with ramp_writer(path, segment, facts, plan.recipe, plan.calibration) as write:
@@ -81,12 +83,17 @@ def reduce_to_directory(
             on_rates=save if save_rates else None,
             on_ramps=ramps_of if save_ramps else None,
         )
-        (directory / TIME_SERIES).unlink(missing_ok=True)  # the rest would no longer belong to it
+        supersede(directory)
         write_text(directory / RECIPE, plan.recipe.to_toml())
         save_all_figures(dataset, directory / FIGURES, progress)
         save_timeseries(dataset, directory / TIME_SERIES)
         log.info("wrote %s", directory / TIME_SERIES)
     return dataset
+
+
+def supersede(directory: Path) -> None:
+    """Remove an earlier time series: what is about to be written does not belong to it."""
+    (directory / TIME_SERIES).unlink(missing_ok=True)
 
 
 def rate_facts(plan: Plan, segment: Segment) -> RateFacts:
@@ -98,6 +105,7 @@ def rate_facts(plan: Plan, segment: Segment) -> RateFacts:
         first_integration=int(plan.kept[: segment.first_integration].sum()) * plan.n_parts,
         n_ints_of_exposure=(n_observed - n_dropped) * plan.n_parts,
         n_groups=plan.recipe["regroup"].n_groups if cut else segment.n_groups,
+        n_dropped=n_dropped,
         used_time_s=plan.used_time_s(segment),
         times=plan.integration_times(segment),
     )

@@ -3,7 +3,7 @@
 A block holds some rows of some integrations, with all their groups.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -75,9 +75,8 @@ class Stretch:
 
     @property
     def readout(self) -> Readout:
-        """The segment's readout, from the first of these integrations."""
-        first = self.segment.first_integration + int(self.integrations[0])
-        return replace(self.segment.readout, first_integration=first)
+        """The segment's readout, of these integrations."""
+        return self.segment.readout_of(self.integrations)
 
 
 def load_rows(stretch: Stretch, rows: slice, job: Job, stop: str) -> tuple[Ramps, Block]:

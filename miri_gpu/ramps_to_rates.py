@@ -188,20 +188,28 @@ def with_custom_linearity(segment: Segment, job: Job) -> Job:
     bytes_per_row = len(kept) * segment.n_groups * detector.N_COLS * 4
     blocks = job.workers.cut(start, stop, bytes_per_row)
     stretch = Stretch(segment, kept, FrameCorrections(emi=emi_of(segment, kept, job)))
-    parts: dict[int, Ramps] = {}
+    parts: dict[int, tuple[Array, Array]] = {}
+    # a multiple of the amplifiers is left out, so that columns keep theirs
+    n_left_out = params.col_idx_start_used // detector.N_AMPLIFIERS * detector.N_AMPLIFIERS
+    columns = slice(n_left_out, params.col_idx_end_used)
 
     def collect(rows: slice) -> None:
         ramps, block = load_rows(stretch, rows, job, stop="linearity")
         halo = grown(rows, jump_halo(job.recipe))
-        parts[rows.start], _ = cut_block(ramps, block, halo, rows)
+        ramps, _ = cut_block(ramps, block, halo, rows)
+        parts[rows.start] = ramps.data[..., columns].copy(), ramps.groupdq[..., columns].copy()
 
     job.progress.start(f"{segment.path.name}: non-linearity", len(blocks))
     job.workers.run(collect, blocks, job.progress.advance)
     ordered = [parts[row] for row in sorted(parts)]
     found = calibrate_linearity(
-        xp.concatenate([part.data for part in ordered], axis=2),
-        xp.concatenate([part.groupdq for part in ordered], axis=2),
-        params=params,
+        xp.concatenate([data for data, _ in ordered], axis=2),
+        xp.concatenate([groupdq for _, groupdq in ordered], axis=2),
+        params=replace(
+            params,
+            col_idx_start_used=params.col_idx_start_used - n_left_out,
+            col_idx_end_used=params.col_idx_end_used - n_left_out,
+        ),
     )
     coefficients = found.coefficients
     if not bool(xp.isfinite(coefficients).all()):

@@ -50,7 +50,10 @@ _REFERENCE_KEYWORDS = {
 }
 
 
+# Keywords of our own: time between the first and the last group that was fitted [s], and how many
+# integrations of the exposure were dropped.
 USED_TIME = "USEDTIME"
+N_DROPPED = "NDROPPED"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,8 @@ class RateFacts:
         Index, from 0, of the first integration among those of the whole exposure that remain.
     n_ints_of_exposure : int
         How many remain.
+    n_dropped : int
+        How many do not.
     n_groups : int
         Groups of an integration.
     used_time_s : float [s]
@@ -73,6 +78,7 @@ class RateFacts:
 
     first_integration: int
     n_ints_of_exposure: int
+    n_dropped: int
     n_groups: int
     used_time_s: float
     times: dict[str, np.ndarray]
@@ -154,6 +160,10 @@ def primary_header(
     header["CAL_VER"] = f"miri_gpu {__version__}"
     for keyword, step in _STEP_KEYWORDS.items():
         header[keyword] = "COMPLETE" if recipe.runs(step) else "SKIPPED"
+    if calibration.gain_factor is None:
+        header["S_GANSCL"] = "SKIPPED"
+    if segment.readout.frame_divisor in (None, segment.readout.n_frames):
+        header["S_GRPSCL"] = "SKIPPED"
     for keyword, kind in _REFERENCE_KEYWORDS.items():
         if kind in calibration.files:
             header[keyword] = calibration.files[kind]
@@ -161,6 +171,8 @@ def primary_header(
         header["R_LINEAR"] = "measured on the observation"
     header["CRDS_CTX"] = calibration.context
     header["NINTS"] = facts.n_ints_of_exposure
+    if facts.n_dropped:
+        header[N_DROPPED] = (facts.n_dropped, "integrations dropped from the exposure")
     header["INTSTART"] = facts.first_integration + 1
     header["INTEND"] = facts.first_integration + len(facts.times[TIME_COLUMNS[0]])
     header["NGROUPS"] = facts.n_groups

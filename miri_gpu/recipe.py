@@ -86,7 +86,9 @@ SECTIONS = (
     ),
     Section("gain_scale", "rescale where the gain reference asks for it"),
     Section("flat_field", "divide by the flat field"),
-    Section("clean_outliers", "replace outliers, build the profile", CleanOutliersParams),
+    Section(
+        "clean_outliers", "replace outliers, build the profile", CleanOutliersParams, required=True
+    ),
     Section("background_subtract", "subtract the background of each frame", BackgroundParams),
     Section("trace", "fit position and width of the trace", TraceParams, required=True),
     Section("extract_1d_box", "extract spectra by summing an aperture", Extract1DBoxParams),
@@ -172,6 +174,16 @@ class Recipe:
     skipped: frozenset[str]
 
     def __post_init__(self):
+        if self.runs("time_jump") and self.runs("regroup"):
+            raise RecipeError(
+                "time_jump.skip, regroup.skip: expected at most one of them to run, since parts of "
+                "one integration are no neighbours in time, got both"
+            )
+        if self.runs("extract_1d_optimal") and self["clean_outliers"].no_clean:
+            raise RecipeError(
+                "clean_outliers.no_clean: expected false, since extract_1d_optimal needs the "
+                "spatial profile, got true"
+            )
         n_extractions = self.runs("extract_1d_box") + self.runs("extract_1d_optimal")
         if n_extractions != 1:
             raise RecipeError(
@@ -265,7 +277,7 @@ def named_recipe(name: str) -> Recipe:
     defaults = Recipe(
         name=name,
         settings={s.step: s.params() for s in SECTIONS if s.params is not None},
-        skipped=frozenset({"extract_1d_optimal"}),
+        skipped=frozenset(_OFF),
     )
     return defaults.updated(NAMED_RECIPES[name], name)
 

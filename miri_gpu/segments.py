@@ -6,7 +6,7 @@ and travel block by block as the file's own big-endian integers.
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -63,12 +63,17 @@ class Segment:
     @property
     def number(self) -> int:
         """Which segment of the exposure this is, from 1."""
-        return self.primary.get("EXSEGNUM", 1)
+        return self._number("EXSEGNUM", 1)
 
     @property
     def first_integration(self) -> int:
         """Index in the whole exposure, from 0, of the segment's first integration."""
-        return self.primary.get("INTSTART", 1) - 1
+        return self._number("INTSTART", 1) - 1
+
+    def _number(self, keyword: str, otherwise):
+        """A keyword's number; what it otherwise would be where it is absent or has no value."""
+        value = self.primary.get(keyword)
+        return value if isinstance(value, int | float) else otherwise
 
     @property
     def target(self) -> str:
@@ -78,18 +83,25 @@ class Segment:
     @property
     def readout(self) -> Readout:
         """How the samples were taken."""
-        header = self.primary
-        frame_time_s = header.get("TFRAME", detector.FRAME_TIME_S)
-        n_frames = header.get("NFRAMES", 1)
-        group_gap = header.get("GROUPGAP", 0)
+        frame_time_s = self._number("TFRAME", detector.FRAME_TIME_S)
+        n_frames = self._number("NFRAMES", 1)
+        group_gap = self._number("GROUPGAP", 0)
         return Readout(
-            group_time_s=header.get("TGROUP", (n_frames + group_gap) * frame_time_s),
+            group_time_s=self._number("TGROUP", (n_frames + group_gap) * frame_time_s),
             frame_time_s=frame_time_s,
             n_frames=n_frames,
-            frame_divisor=header.get("FRMDIVSR"),
+            frame_divisor=self._number("FRMDIVSR", None),
             group_gap=group_gap,
-            drop_frames1=header.get("DRPFRMS1", 0),
+            drop_frames1=self._number("DRPFRMS1", 0),
             first_integration=self.first_integration,
+            segment_start=self.first_integration,
+        )
+
+    def readout_of(self, integrations: np.ndarray) -> Readout:
+        """How the samples of some of the integrations, by their indices here, were taken."""
+        numbers = self.first_integration + np.asarray(integrations)
+        return replace(
+            self.readout, first_integration=int(numbers[0]), numbers=tuple(numbers.tolist())
         )
 
     @cached_property
@@ -307,7 +319,7 @@ def _check_numbers(segments: Sequence[Segment], partial: bool) -> None:
                 f"{segment.path}: INTSTART: expected more than the {end} integrations up to the "
                 f"end of {before.path}, got {begin + 1}"
             )
-    n_segments = segments[0].primary.get("EXSEGTOT", len(segments))
+    n_segments = segments[0].primary.get("EXSEGTOT") or len(segments)
     for segment in segments:
         if not 1 <= segment.number <= n_segments:
             raise SegmentError(

@@ -60,7 +60,7 @@ _DESCRIPTIONS = {  # name: (dimensions, unit, what it is)
     "n_outliers": (
         (*_BY_ROW, "region_width"),
         "1",
-        "pixels replaced as outliers within region_width columns of the trace",
+        "pixels with any data-quality flag within region_width columns of the trace",
     ),
     "n_jumps": (_BY_INT, "1", "pixels with a cosmic-ray jump flagged in their ramp"),
     "x_shift": (_BY_INT, "pixel", "cross-dispersion shift, positive to higher columns"),

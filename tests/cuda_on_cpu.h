@@ -11,6 +11,7 @@
 #include <cstring>
 #include <pthread.h>
 using std::isfinite;
+using std::isnan;
 using std::min;
 
 struct place { unsigned x; };

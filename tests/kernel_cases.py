@@ -45,7 +45,7 @@ class CudaOnCpu:
     def __getattr__(self, name):
         return getattr(np, name)
 
-    def RawKernel(self, source, name, options):  # noqa: N802
+    def RawKernel(self, source, name, options):
         """As CuPy's, but that the launch waits for the result."""
         library = _library(kernels.sources()[name].file, self.folder)
         library.start_block()

@@ -1,6 +1,6 @@
 """NVIDIA's run-time compiler without a GPU: does a kernel compile, and what would it use?
 
-    python tests/nvrtc.py       # registers, stack and spills of every kernel and architecture
+python tests/nvrtc.py       # registers, stack and spills of every kernel and architecture
 """
 
 import ctypes

@@ -1,7 +1,7 @@
 """What brings kernels to arrays: compiled libraries, launches, and NVIDIA's compiler."""
 
-import nvrtc
 import numpy as np
+import nvrtc
 import pytest
 from click.testing import CliRunner
 
@@ -67,7 +67,8 @@ def test_a_library_of_other_sources_is_not_used(compiled_kernels, monkeypatch):
 
 def test_every_level_of_processor_computes_the_same(compiled_kernels, rng):
     """The kernel with the most arithmetic, from each library that runs here."""
-    from miri_gpu.rates.outliers import _fit_by_kernel, cut_windows
+    from miri_gpu.rates.outlier_fits import _fit_by_kernel
+    from miri_gpu.rates.outliers import cut_windows
 
     data, windows = rng.normal(0, 1, (2, 70, 9)), cut_windows(70, (50, 20))
     data[rng.random(data.shape) < 0.02] = 100
@@ -96,8 +97,8 @@ class FakeGpu:
     def __init__(self):
         self.launches = []
 
-    def RawKernel(self, source, name, options):  # noqa: N802
-        assert f"KERNEL void {name}(" in source and "#include \"" not in source
+    def RawKernel(self, source, name, options):
+        assert f"KERNEL void {name}(" in source and '#include "' not in source
         assert options == ("--fmad=false",)
         return lambda grid, block, arguments, shared_mem: self.launches.append(
             (grid, block, arguments, shared_mem)

@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 from kernel_cases import cuda_on_cpu, kernel_xp  # noqa: F401
 
-from miri_gpu.rates.outliers import (
+from miri_gpu.rates.outlier_fits import (
     _fit_by_kernel,
     _fit_window_by_window,
-    clean_outliers,
-    cut_windows,
     fit_without_outliers,
 )
+from miri_gpu.rates.outliers import clean_outliers, cut_windows
 
 HEIGHTS = (150, 29, 16, 5, 1)
 

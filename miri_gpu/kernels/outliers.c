@@ -1,4 +1,4 @@
-/* Polynomials through windows of columns, without their outliers: `rates/outliers.py`. */
+/* Polynomials through windows of columns, without their outliers: `rates/outlier_fits.py`. */
 #include "lanes.h"
 
 #define MOST_POINTS 512 /* of a window */

@@ -55,34 +55,45 @@ KERNEL void grow_saturation(
     const int32_t *restrict full, const uint8_t *restrict had, int64_t reach,
     int64_t n_groups, int64_t n_rows, int64_t n_cols, uint8_t *restrict flagged)
 {
-    const int64_t n_pixels = n_rows * n_cols;
-    EACH(item, n_items)
+    const int64_t n_pixels = n_rows * n_cols, n_pieces = N_PIECES(n_cols);
+    EACH(item, n_items / n_cols * n_pieces)
     {
-        const int64_t integration = item / n_pixels, pixel = item % n_pixels;
-        const int64_t row = pixel / n_cols, col = pixel % n_cols;
-        const int64_t top = row > reach ? row - reach : 0, left = col > reach ? col - reach : 0;
+        const int64_t line = item / n_pieces, start = item % n_pieces * PIXELS;
+        const int64_t integration = line / n_rows, row = line % n_rows;
+        const int64_t end = start + pixels_of(start, n_cols), image = integration * n_pixels;
+        const int64_t top = row > reach ? row - reach : 0;
         const int64_t bottom = row + reach < n_rows ? row + reach : n_rows - 1;
-        const int64_t right = col + reach < n_cols ? col + reach : n_cols - 1;
-        const int64_t image = integration * n_pixels;
-        int32_t first = (int32_t)n_groups;
+        int32_t earliest = (int32_t)n_groups;
         uint8_t any = 0;
-        for (int64_t r = top; r <= bottom; r++) {
-            for (int64_t c = left; c <= right; c++) {
-                const int32_t own = full[image + r * n_cols + c];
-                first = own < first ? own : first;
-                any |= had[image + r * n_cols + c];
-            }
+        {
+            const int64_t left = start > reach ? start - reach : 0;
+            const int64_t right = end + reach < n_cols ? end + reach : n_cols;
+            for (int64_t r = top; r <= bottom; r++)
+                for (int64_t c = left; c < right; c++) {
+                    const int32_t own = full[image + r * n_cols + c];
+                    earliest = own < earliest ? own : earliest;
+                    any |= had[image + r * n_cols + c];
+                }
         }
-        uint8_t *out = flagged + integration * n_groups * n_pixels + pixel;
-        if (any) {
-            for (int64_t g = 0; g < first; g++) {
+        if (earliest == n_groups && !any) continue; /* most lines are far from saturation */
+        for (int64_t col = start; col < end; col++) {
+            const int64_t left = col > reach ? col - reach : 0;
+            const int64_t right = col + reach < n_cols ? col + reach : n_cols - 1;
+            int32_t first = (int32_t)n_groups;
+            for (int64_t r = top; r <= bottom; r++)
+                for (int64_t c = left; c <= right; c++) {
+                    const int32_t own = full[image + r * n_cols + c];
+                    first = own < first ? own : first;
+                }
+            uint8_t *out = flagged + integration * n_groups * n_pixels + row * n_cols + col;
+            for (int64_t g = 0; any && g < first; g++) {
                 const uint8_t *dq = groupdq + integration * dq_int + g * dq_group;
                 uint8_t near = 0;
                 for (int64_t r = top; r <= bottom; r++)
                     for (int64_t c = left; c <= right; c++) near |= dq[r * n_cols + c];
                 out[g * n_pixels] |= near & SATURATED;
             }
+            for (int64_t g = first; g < n_groups; g++) out[g * n_pixels] |= SATURATED;
         }
-        for (int64_t g = first; g < n_groups; g++) out[g * n_pixels] |= SATURATED;
     }
 }

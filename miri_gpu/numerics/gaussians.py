@@ -1,10 +1,14 @@
 """Gaussians with a base, fitted to many curves at once."""
 
+import numpy as np
+
+from miri_gpu import kernels
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array
 from miri_gpu.numerics.polynomials import solve_symmetric
 
 _N_PARAMETERS = 4
+_KERNEL_LANES = 8  # as `kernels/lanes.h` has them
 _MAX_ITERATIONS = 100
 _TOLERANCE = 1e-10  # of a step relative to its parameter
 _LARGEST = 1e30  # a parameter that runs away stops here: its fit has failed
@@ -37,6 +41,8 @@ def fit_gaussians(curves: Array, points: Array, start: Array, good: Array | None
     """
     xp = namespace(curves, points, start, good)
     usable = xp.isfinite(curves) if good is None else xp.isfinite(curves) & good
+    if xp is not np and kernels.available(xp):
+        return _fit_by_kernel(curves, points, start, usable, xp=xp)
     weight = usable.astype(xp.float64)
     curves = xp.where(usable, curves, 0).astype(xp.float64)
     points = points.astype(xp.float64)
@@ -66,6 +72,37 @@ def fit_gaussians(curves: Array, points: Array, start: Array, good: Array | None
         if not bool(running.any()):
             break
     return _positive_sigma(xp.where(converged, fit, xp.nan), xp=xp)
+
+
+def _fit_by_kernel(curves: Array, points: Array, start: Array, usable: Array, *, xp) -> Array:
+    """The same fits by the kernel, in one launch instead of a hundred steps of many.
+
+    Its exponentials differ from NumPy's in the last bit. On a CPU, where the fits take little of
+    the time, NumPy's are kept, so that compiled code changes no result.
+    """
+    n_curves, n = curves.shape
+    n_elements = -(-n // _KERNEL_LANES)
+    size = n_elements * _KERNEL_LANES  # filled up with points of weight 0
+    known = xp.zeros((n_curves, size), dtype=xp.float64)
+    weight, where = xp.zeros_like(known), xp.zeros(size, dtype=xp.float64)
+    known[:, :n], weight[:, :n], where[:n] = xp.where(usable, curves, 0), usable, points
+    fits = xp.ascontiguousarray(start).astype(xp.float64)
+    kernels.launch(
+        xp,
+        "fit_gaussians",
+        n_curves,
+        n_elements,
+        _MAX_ITERATIONS,
+        _TOLERANCE,
+        _LARGEST,
+        _SMALLEST_SIGMA,
+        known,
+        where,
+        weight,
+        fits,
+        threads_per_item=_KERNEL_LANES,
+    )
+    return fits
 
 
 def _linearised(

@@ -19,12 +19,8 @@ from miri_gpu.plots.style import (
     stacked_panels,
     styled,
 )
-from miri_gpu.rates.outliers import (
-    CleanOutliersParams,
-    bit_mask,
-    cut_windows,
-    fit_without_outliers,
-)
+from miri_gpu.rates.outlier_fits import fit_without_outliers
+from miri_gpu.rates.outliers import CleanOutliersParams, bit_mask, cut_windows
 from miri_gpu.rates.trace import Trace, TraceParams
 
 if TYPE_CHECKING:

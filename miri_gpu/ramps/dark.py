@@ -46,13 +46,16 @@ def subtract_dark(
     xp = namespace(ramps.data, dark, dark_dq)
     n_ints, n_groups = ramps.data.shape[:2]
     dark = _as_groups(dark, n_groups, readout, xp=xp)
-    n_own = min(n_ints, dark.shape[0]) if readout.first_integration == 0 else 0
+    planes = readout.planes(n_ints, dark.shape[0])
+    if not readout.in_first_segment:  # STScI's step gives later segments the last plane throughout
+        planes = planes[-1:]
+    dark = dark[xp.asarray(planes)]
     pixeldq = ramps.pixeldq | dark_dq
     if ramp_kernels.run_on(ramps, dark, xp=xp):
-        first = 0 if n_own else dark.shape[0]
-        data = ramp_kernels.calibrate(ramps, dark=dark, first_dark=first, xp=xp)
+        data = ramp_kernels.calibrate(ramps, dark=dark, first_dark=0, xp=xp)
         return replace(ramps, data=data, pixeldq=pixeldq)
 
+    n_own = len(planes) - 1
     data = ramps.data.copy()
     data[:n_own] -= dark[:n_own]
     data[n_own:] -= dark[-1]

@@ -11,6 +11,7 @@ from miri_gpu.backend import namespace, to_host
 from miri_gpu.containers import Array, Ramps, Readout
 from miri_gpu.detector import DO_NOT_USE, NO_GAIN_VALUE
 from miri_gpu.parameters import Parameters, option
+from miri_gpu.ramps import ramp_kernels
 from miri_gpu.ramps.jump_flags import (
     clear_unusable,
     first_differences,
@@ -179,27 +180,59 @@ def flag_jumps(
     method = jump_method(params, dropped)
     always = dropped.all(axis=0)
     groups = [g for g in range(1, len(always)) if not (always[g - 1] or always[g])]
+    pixeldq = ramps.pixeldq | ~(gain > 0) * xp.uint32(NO_GAIN_VALUE | DO_NOT_USE)
     groupdq = ramps.groupdq
     if method != "none" and groups:
+        read_var = ((read_noise * gain) ** 2).astype(xp.float64) / readout.n_frames
+        n_after = _groups_after(params, readout.group_time_s)
+        if _is_in_kernel(method, n_after) and ramp_kernels.run_on(ramps, gain, xp=xp):
+            groupdq = _flag_by_kernel(ramps, read_var, gain, groups, method, params, xp=xp)
+            return replace(ramps, groupdq=groupdq, pixeldq=pixeldq)
         differences = first_differences(ramps.data, groupdq, gain, groups, xp=xp)
         if median_gain is None:
             median_gain = median_of(sorted_columns(gain.reshape(-1, 1), xp=xp), xp=xp)
-        read_var = ((read_noise * gain) ** 2).astype(xp.float64) / readout.n_frames
-        groupdq = _flag(
-            groupdq, differences, read_var, median_gain, method, params, readout.group_time_s, xp=xp
-        )
-    bad_gain = ~(gain > 0)
-    pixeldq = ramps.pixeldq | bad_gain * xp.uint32(NO_GAIN_VALUE | DO_NOT_USE)
+        groupdq = _flag(groupdq, differences, read_var, median_gain, method, params, n_after, xp=xp)
     return replace(ramps, groupdq=clear_unusable(groupdq, xp=xp), pixeldq=pixeldq)
 
 
-def _flag(groupdq, differences, read_var, median_gain, method, params, group_time_s, *, xp):
+def _groups_after(params, group_time_s):
+    """How many groups are flagged after a large jump, and after a larger one."""
+    times = (params.after_jump_flag_time1, params.after_jump_flag_time2)
+    return [int(time // group_time_s) for time in times]
+
+
+def _is_in_kernel(method, n_after):
+    return method in ("single_pass", "iterative") and max(n_after) == 0
+
+
+def _flag_by_kernel(ramps, read_var, gain, groups, method, params, *, xp):
+    limits = (params.min_jump_to_flag_neighbors, params.max_jump_to_flag_neighbors)
+    return ramp_kernels.flag_jumps(
+        ramps,
+        read_var,
+        gain,
+        groups,
+        single_pass=method == "single_pass",
+        limits=_removal_thresholds(params),
+        neighbours=limits if params.flag_4_neighbors else None,
+        xp=xp,
+    )
+
+
+def _removal_thresholds(params):
+    """For pixels with two, three, and four or more differences left."""
+    return (
+        params.three_group_rejection_threshold,
+        params.four_group_rejection_threshold,
+        params.rejection_threshold,
+    )
+
+
+def _flag(groupdq, differences, read_var, median_gain, method, params, n_after, *, xp):
     """Flag the jumps, then their neighbours, then the groups after them: new flags.
 
     `read_var` (n_rows, n_cols) float64 [e-^2] is the variance of a difference by read noise.
     """
-    times = (params.after_jump_flag_time1, params.after_jump_flag_time2)
-    n_after = [int(time // group_time_s) for time in times]
     median = sigma = None
     if method == "single_pass" or params.flag_4_neighbors or max(n_after) > 0:
         median = median_of(_pooled(differences.values, xp=xp), xp=xp).reshape(read_var.shape)
@@ -237,12 +270,8 @@ def _range_by_clipping(differences, params, *, xp):
 
 
 def _range_by_removal(differences, read_var, params, *, xp):
-    thresholds = (
-        params.three_group_rejection_threshold,
-        params.four_group_rejection_threshold,
-        params.rejection_threshold,
-    )
     sizes = _pooled(xp.abs(differences.values), xp=xp)
+    thresholds = _removal_thresholds(params)
     return range_by_removal(sizes, read_var.reshape(-1), thresholds, xp=xp)
 
 

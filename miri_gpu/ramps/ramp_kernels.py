@@ -1,9 +1,11 @@
-"""The compiled side of the steps before the ramp fit: what their kernels take, and when they run."""
+"""What the kernels of the steps before the ramp fit take, and when they run."""
 
 import math
 
 from miri_gpu import kernels
 from miri_gpu.containers import Array, Ramps
+
+_MOST_COLUMNS = 16  # that a CPU works on together
 
 
 def run_on(ramps: Ramps, *references: Array, xp) -> bool:
@@ -82,4 +84,47 @@ def flag_full_ramps(ramps: Ramps, limit: Array, reach: int, *, xp) -> Array:
         xp, "grow_saturation", full.size,
         *flags, full, had, reach, n_groups, n_rows, n_cols, flagged,
     )  # fmt: skip
+    return flagged
+
+
+def flag_jumps(ramps, read_var, gain, groups, *, single_pass, limits, neighbours, xp) -> Array:
+    """New flags: JUMP_DET on jumps and, where asked, their neighbours; never beside unusable ones.
+
+    Parameters
+    ----------
+    ramps : Ramps
+    read_var : (n_rows, n_cols) float64 [e-^2]
+        Variance of a difference by read noise.
+    gain : (n_rows, n_cols) float32 [e-/DN]
+    groups : sequence of int
+        The later group of each difference that is looked at.
+    single_pass : bool
+        Whether all jumps are found at once, or removed one by one.
+    limits : (float, float, float)
+        For pixels with two, three, and four or more values left, in standard deviations.
+    neighbours : (float, float) or None
+        Jumps of between these sizes flag their neighbours, in standard deviations.
+    """
+    n_ints, n_groups, n_rows, n_cols = ramps.data.shape
+    place = [groups.index(g) if g in groups else -1 for g in range(n_groups)]
+    least, most = neighbours or (0.0, 0.0)
+    n_marked = 0 if neighbours is None else n_ints * n_groups
+    sources = xp.zeros((n_marked, n_rows, n_cols), dtype=xp.uint8)
+    any_source = xp.zeros(n_marked, dtype=xp.uint8)
+    # a CPU touches no more of it than the first few columns
+    memory = xp.empty((n_ints * len(groups), max(n_rows * n_cols, _MOST_COLUMNS)), dtype=xp.float32)
+    flagged = xp.empty(ramps.data.shape, dtype=xp.uint8)
+    kernels.launch(
+        xp, "find_jumps", n_rows * n_cols,
+        *images(ramps.data, xp=xp), *images(ramps.groupdq, xp=xp),
+        xp.ascontiguousarray(gain), xp.ascontiguousarray(read_var),
+        xp.asarray(place, dtype=xp.int32), n_ints, n_groups, len(groups),
+        int(single_pass), *limits, int(neighbours is not None), least, most,
+        memory, flagged, sources, any_source,
+    )  # fmt: skip
+    if neighbours is not None:
+        kernels.launch(
+            xp, "flag_jump_neighbours", n_marked * n_rows,
+            sources, any_source, n_rows, n_cols, flagged,
+        )  # fmt: skip
     return flagged

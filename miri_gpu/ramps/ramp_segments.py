@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from miri_gpu import kernels
 from miri_gpu.containers import Array
 from miri_gpu.detector import JUMP_DET, PERSISTENCE
 
@@ -189,6 +190,8 @@ def fit_segments(data, groupdq, noise, single_speed, *, xp) -> LineFits:
     single_speed : (n_ramps,) float64
         Group time over the time in which the signal of a segment of one group was collected.
     """
+    if kernels.available(xp) and data.dtype == xp.float32:
+        return _fit_by_kernel(data, groupdq, noise, single_speed, xp=xp)
     n_groups, n_ramps = data.shape
     start, length = find_segments(groupdq, xp=xp)
     table = xp.asarray(slope_coefficients(n_groups)).reshape(-1)
@@ -216,6 +219,27 @@ def fit_segments(data, groupdq, noise, single_speed, *, xp) -> LineFits:
         inverse_variance += xp.where(begins, total, 0.0)
     slope /= xp.where(read_weight > 0, read_weight, 1.0)
     return LineFits(slope, poisson_weight, read_weight, inverse_variance)
+
+
+def _fit_by_kernel(data, groupdq, noise, single_speed, *, xp) -> LineFits:
+    n_groups, n_ramps = data.shape
+    fits = LineFits(*(xp.empty(n_ramps) for _ in range(4)))
+    noise = (noise.gain, noise.sample_var, noise.poisson, noise.read, single_speed)
+    kernels.launch(
+        xp,
+        "fit_segments",
+        n_ramps,
+        xp.ascontiguousarray(data),
+        xp.ascontiguousarray(groupdq),
+        n_groups,
+        xp.asarray(slope_coefficients(n_groups)),
+        *(xp.ascontiguousarray(values, dtype=xp.float64) for values in noise),
+        fits.slope,
+        fits.poisson_weight,
+        fits.read_weight,
+        fits.inverse_variance,
+    )
+    return fits
 
 
 def _without_single_groups(length, *, xp):

@@ -38,18 +38,18 @@ def subtract_reset(
     The reset step of the STScI pipeline.
     """
     xp = namespace(ramps.data, reset, reset_dq)
+    planes = readout.planes(ramps.data.shape[0], reset.shape[0])
+    reset = reset[xp.asarray(planes)]
     known = xp.where(xp.isnan(reset), xp.zeros_like(reset), reset)
     pixeldq = ramps.pixeldq | reset_dq
     if ramp_kernels.run_on(ramps, known, xp=xp):
-        first = readout.first_integration
-        data = ramp_kernels.calibrate(ramps, reset=known, first_reset=first, xp=xp)
+        data = ramp_kernels.calibrate(ramps, reset=known, first_reset=0, xp=xp)
         return replace(ramps, data=data, pixeldq=pixeldq)
 
     n_corrected = min(ramps.data.shape[1], reset.shape[1])
-    first = min(readout.first_integration, reset.shape[0])
-    n_own = min(reset.shape[0] - first, ramps.data.shape[0])
+    n_own = len(planes) - 1
 
     data = ramps.data.copy()
-    data[:n_own, :n_corrected] -= known[first : first + n_own, :n_corrected]
+    data[:n_own, :n_corrected] -= known[:n_own, :n_corrected]
     data[n_own:, :n_corrected] -= known[-1, :n_corrected]
     return replace(ramps, data=data, pixeldq=pixeldq)
