@@ -90,7 +90,7 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors on
 @click.option(
     "--references",
     type=click.Path(path_type=Path),
-    help="Folder of reference files to use instead of CRDS.",
+    help="Folder of reference files, or a CRDS cache, to use instead of asking CRDS.",
 )
 @click.option("--memory", metavar="SIZE", help="Memory that blocks may take, such as 4GB.")
 @click.option("--save-rates", is_flag=True, help="Save the rate images of each segment.")
@@ -199,13 +199,18 @@ def parameter_options(cls):
 @main.command(name="simulate")
 @click.argument("directory", type=click.Path(path_type=Path))
 @parameter_options(SimulationSettings)
+@click.option("--overwrite", is_flag=True, help="Replace an earlier simulation.")
 @quiet_option
 @reports_errors
-def simulate_observation(directory, quiet, **settings):
+def simulate_observation(directory, overwrite, quiet, **settings):
     """Write a known observation into DIRECTORY: segments, a local CRDS cache, and the truth."""
     from miri_gpu import progress
     from miri_gpu.simulate import simulate
 
+    if (directory / "truth.nc").exists() and not overwrite:
+        raise OutputError(
+            f"{directory}: holds another simulation; choose another directory or give --overwrite"
+        )
     try:
         settings = SimulationSettings(**settings)
     except ValueError as error:

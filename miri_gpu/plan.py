@@ -139,6 +139,9 @@ def make_plan(
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, segments[0].n_groups)
     recipe = recipe.updated(settings, "settings")
+    if not segments[0].holds_ramps and segments[0].primary.get("S_FLAT") == "COMPLETE":
+        log.warning("flat_field is left out: %s is divided by it already", segments[0].path)
+        recipe = recipe.updated({"flat_field": {"skip": True}}, "rate images")
     chosen = backends.select(backend)
     calibration = load_calibration(
         segments[0].path,

@@ -8,7 +8,7 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from miri_gpu.errors import OutputError
+from miri_gpu.errors import MiriGpuError, OutputError
 from miri_gpu.files import write_text
 from miri_gpu.plan import Plan, make_plan
 from miri_gpu.progress import Progress
@@ -185,6 +185,9 @@ def logged(verbose: bool):
 
     try:
         yield log_to
+    except MiriGpuError as error:
+        package.error("%s", error)
+        raise
     except BaseException:
         package.exception("stopped")
         raise

@@ -230,7 +230,11 @@ class Recipe:
 
     def to_toml(self) -> str:
         """The complete recipe as commented TOML, which :func:`load_recipe` reads back."""
-        lines = [f"# miri_gpu recipe: {self.name}", f"name = {json.dumps(self.name)}"]
+        lines = [
+            f"# miri_gpu recipe: {self.name}",
+            f"# {' or '.join(NAMED_RECIPES)}: the recipe that keys left out here are taken from",
+            f"name = {json.dumps(self.name)}",
+        ]
         for section in SECTIONS:
             lines += ["", f"# {section.summary}", f"[{section.step}]"]
             if not section.required:

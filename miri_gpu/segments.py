@@ -18,6 +18,7 @@ from miri_gpu.containers import Array, Readout
 from miri_gpu.errors import SegmentError
 from miri_gpu.integration_times import integration_times
 
+_STEPS_ON_RAMPS = ("S_RESET", "S_LINEAR", "S_DARK", "S_JUMP")
 _IDENTITY = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
 
 
@@ -240,6 +241,12 @@ def _check_mode(segment: Segment) -> None:
     if not isinstance(segment.primary.get("NGROUPS"), int):
         raise SegmentError(f"{segment.path}: NGROUPS: expected the number of groups, got none")
     if segment.holds_ramps:
+        done = [key for key in _STEPS_ON_RAMPS if segment.primary.get(key) == "COMPLETE"]
+        if done:
+            raise SegmentError(
+                f"{segment.path}: expected raw ramps (*_uncal.fits) or rate images, got ramps that "
+                f"are calibrated already ({', '.join(done)} = COMPLETE)"
+            )
         if segment.shape[1] != segment.n_groups:
             raise SegmentError(
                 f"{segment.path}: SCI: expected NGROUPS = {segment.n_groups} groups, "

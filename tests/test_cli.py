@@ -376,3 +376,10 @@ def test_sizes_are_read(text, n_bytes):
 def test_what_is_no_size(text):
     with pytest.raises(MiriGpuError, match="--memory: expected a size such as 4GB"):
         cli.parse_size(text)
+
+
+def test_a_simulation_is_only_replaced_when_asked(tmp_path):
+    arguments = ["simulate", tmp_path, "--n-ints", 2, "--n-groups", 3, "--n-segments", 1, "-q"]
+    assert run(*arguments).exit_code == 0
+    assert "--overwrite" in error_of(*arguments)
+    assert run(*arguments, "--overwrite").exit_code == 0

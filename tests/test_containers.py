@@ -56,3 +56,25 @@ def test_containers_compare_by_identity():
 
 def test_readout_is_fast_mode_unless_told():
     assert Readout() == Readout(group_time_s=FRAME_TIME_S, n_frames=1, group_gap=0)
+
+
+@pytest.mark.parametrize(
+    "readout, n_ints, planes",
+    [
+        (Readout(), 5, [0, 1, 2]),
+        (Readout(), 1, [0, 2]),
+        (Readout(first_integration=1), 4, [1, 2]),
+        (Readout(first_integration=7), 4, [2]),
+        (Readout(first_integration=1, segment_start=0), 4, [1, 2]),
+        (Readout(numbers=(0, 2, 3)), 3, [0, 2]),  # one was dropped: 2 does not take 1's place
+    ],
+)
+def test_integrations_take_the_reference_of_their_own_number(readout, n_ints, planes):
+    """Whatever the block: the first at hand take these planes, all others the last."""
+    assert readout.planes(n_ints, 3) == planes
+
+
+def test_a_block_of_the_first_segment_knows_it():
+    assert Readout().in_first_segment
+    assert Readout(first_integration=3, segment_start=0).in_first_segment
+    assert not Readout(first_integration=3).in_first_segment

@@ -71,6 +71,13 @@ def test_cut_and_dropped_integrations_are_counted_anew(made):
     assert first.times["int_start_MJD_UTC"][0] == plan.segments[0].times["int_start_MJD_UTC"][1]
 
 
+def test_dropped_integrations_are_not_dropped_twice(made, observation):
+    plan, written = made
+    paths = [path for path, _ in written]
+    again = make_plan(paths, plan.recipe, {}, "numpy", observation.references, False)
+    assert again.kept.all()
+
+
 def test_the_header_says_what_was_done_and_with_what(made):
     header = fits.getheader(made[1][0][0])
     assert header["S_RAMP"] == header["S_JUMP"] == header["S_DARK"] == "COMPLETE"

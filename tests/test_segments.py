@@ -368,3 +368,22 @@ def test_a_plane_that_is_not_there_is_refused(small, tmp_path):
     path = shutil.copy(small, tmp_path / "x_uncal.fits")
     with pytest.raises(SegmentError, match="expected an extension ERR"):
         open_segment(path).read_plane("ERR")
+
+
+def test_ramps_that_are_calibrated_already_are_refused(observation, tmp_path):
+    """They would lose their dark, and be straightened, a second time."""
+    path = edited(observation.segments[0], tmp_path / "x_ramp.fits", S_DARK="COMPLETE")
+    with pytest.raises(SegmentError, match=r"x_ramp.fits: expected raw ramps.*S_DARK = COMPLETE"):
+        open_segment(path)
+
+
+def test_a_card_without_a_value_counts_as_absent(observation, tmp_path):
+    def empty(hdus):
+        for keyword in ("INTSTART", "TGROUP", "DRPFRMS1"):
+            hdus[0].header[keyword] = fits.card.UNDEFINED
+
+    path = edited(observation.segments[0], tmp_path / "x_uncal.fits", change=empty)
+    segment = open_segment(path)
+    assert segment.first_integration == 0
+    assert segment.readout.group_time_s == pytest.approx(0.15904)
+    assert segment.readout.drop_frames1 == 0

@@ -14,6 +14,7 @@ _CRDS_HINT = (
     "CRDS_PATH names the folder for reference files, CRDS_SERVER_URL=https://jwst-crds.stsci.edu "
     "the server they are fetched from; or give the files with --references"
 )
+_IN_CRDS_CACHE = Path("references", "jwst", "miri")  # where a CRDS cache keeps its files
 
 
 def choose_from_crds(header, types: Iterable[str]) -> tuple[dict[str, Path | None], str]:
@@ -77,6 +78,8 @@ def choose_from_folder(folder: str | Path, types: Iterable[str]) -> dict[str, Pa
     folder = Path(folder)
     if not folder.is_dir():
         raise CalibrationError(f"references: expected a folder, got {folder}")
+    if (folder / _IN_CRDS_CACHE).is_dir():
+        folder = folder / _IN_CRDS_CACHE
     found: dict[str, list[Path]] = {}
     paths = (path for ending in ("fits", "fits.gz", "asdf") for path in folder.glob(f"*.{ending}"))
     for path in sorted(paths):
