@@ -50,12 +50,12 @@ class Backend:
     def to_device(self, array: np.ndarray) -> Any:
         """Move a host array to where this backend computes (no copy for NumPy).
 
-        Samples in the other byte order, as FITS files hold them, travel as they are; a GPU swaps
-        them itself, because it cannot hold them otherwise.
+        A GPU holds numbers in its own byte order only: others, as FITS files have them, are
+        swapped on the host. (Raw samples travel as they are, see `segments.decode_samples`.)
         """
-        if self.xp is np or array.dtype.isnative:
-            return self.xp.asarray(array)
-        return self.xp.asarray(array.view(array.dtype.newbyteorder("="))).byteswap()
+        if self.xp is not np and not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
+        return self.xp.asarray(array)
 
     def free_memory_bytes(self) -> int:
         """Memory that a reduction may still take on the device."""

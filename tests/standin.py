@@ -259,9 +259,6 @@ class StandInArray:
     def view(self, dtype=None):
         return _wrap(self._hidden.view() if dtype is None else self._hidden.view(dtype))
 
-    def byteswap(self, inplace=False):
-        return _wrap(self._hidden.byteswap(inplace))
-
     def flatten(self, order="C"):
         return _wrap(self._hidden.flatten(order))
 
