@@ -223,7 +223,7 @@ def _load(name: str) -> tuple[ctypes.CDLL | None, str]:
 
 
 def _digest() -> str:
-    """The same digest as in `setup.py`: a library of other sources would take other arguments."""
+    """The same digest as in `build.py`: a library of other sources would take other arguments."""
     files = sorted(path for path in _FOLDER.iterdir() if path.suffix in (".c", ".h"))
     together = b"".join(path.name.encode() + path.read_bytes() for path in files)
     return hashlib.sha256(together).hexdigest()

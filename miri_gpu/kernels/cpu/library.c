@@ -2,7 +2,7 @@
 #include "../kernel.h"
 
 #ifndef SOURCES
-#error "setup.py says which sources these are"
+#error "build.py says which sources these are"
 #endif
 
 /* The digest of the sources that this was compiled from. */

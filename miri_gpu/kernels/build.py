@@ -5,7 +5,7 @@ import os
 import platform
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension
 from setuptools.command.build_ext import build_ext
 
 FOLDER = Path("miri_gpu", "kernels")  # setuptools runs in the project's folder
@@ -35,16 +35,11 @@ def library(name: str, flags: list[str]) -> Extension:
     )
 
 
-class BuildAnew(build_ext):
-    """Compile even where object files look fresh: their digest may not be."""
+class BuildKernels(build_ext):
+    """Compile the kernels for each level of the processor; pyproject.toml names this class."""
 
     def finalize_options(self):
+        levels = LEVELS if platform.machine() in ("x86_64", "AMD64") else {"_cpu": []}
+        self.distribution.ext_modules = [library(name, flags) for name, flags in levels.items()]
         super().finalize_options()
-        self.force = True
-
-
-levels = LEVELS if platform.machine() in ("x86_64", "AMD64") else {"_cpu": []}
-setup(
-    ext_modules=[library(name, flags) for name, flags in levels.items()],
-    cmdclass={"build_ext": BuildAnew},
-)
+        self.force = True  # object files may look fresh where their digest is not
