@@ -1,7 +1,7 @@
 """When the integrations of a segment were taken: from its table INT_TIMES, or from its header."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,6 +53,34 @@ def integration_times(segment: "Segment", table: np.ndarray | None) -> dict[str,
         segment.path, numbers[0], numbers[-1], found, what,
     )  # fmt: skip
     return times
+
+
+def divided_times(
+    times: Mapping[str, np.ndarray] | np.ndarray, n_parts: int, part_days: float
+) -> dict[str, np.ndarray]:
+    """Times of integrations that are cut into parts of equal length.
+
+    Parameters
+    ----------
+    times : columns, or table, of INT_TIMES
+    n_parts : int
+        Parts of each integration.
+    part_days : float [days]
+        Length of a part.
+
+    Returns
+    -------
+    dict of (n_ints x n_parts,) float64 [days]
+        The columns of INT_TIMES.
+    """
+    offsets = part_days * np.arange(n_parts)
+    divided = {}
+    for scale in ("MJD_UTC", "BJD_TDB"):
+        start = (times[f"int_start_{scale}"][:, None] + offsets).ravel()
+        divided[f"int_start_{scale}"] = start
+        divided[f"int_mid_{scale}"] = start + 0.5 * part_days
+        divided[f"int_end_{scale}"] = start + part_days
+    return divided
 
 
 def _tabled_times(table: np.ndarray | None, numbers: np.ndarray):

@@ -18,6 +18,7 @@ from miri_gpu.calibration import Calibration, load_calibration
 from miri_gpu.containers import Readout
 from miri_gpu.errors import RecipeError
 from miri_gpu.groups_in_use import dropped_groups, used_groups, used_time_s
+from miri_gpu.integration_times import divided_times
 from miri_gpu.ramps.emi import check_emi
 from miri_gpu.ramps.jumps import clipping_limit, jump_method
 from miri_gpu.rate_files import N_DROPPED, USED_TIME
@@ -116,14 +117,7 @@ class Plan:
             return times
         n_new = self.recipe["regroup"].n_groups
         part_days = n_new * segment.readout.group_time_s / _SECONDS_PER_DAY
-        offsets = part_days * np.arange(self.n_parts)
-        divided = {}
-        for scale in ("MJD_UTC", "BJD_TDB"):
-            start = (times[f"int_start_{scale}"][:, None] + offsets).ravel()
-            divided[f"int_start_{scale}"] = start
-            divided[f"int_mid_{scale}"] = start + 0.5 * part_days
-            divided[f"int_end_{scale}"] = start + part_days
-        return divided
+        return divided_times(times, self.n_parts, part_days)
 
 
 def make_plan(

@@ -12,6 +12,7 @@ from jwst.datamodels import RampModel
 
 from miri_gpu.background import GroupBackgroundParams, measure_background, subtract_background
 from miri_gpu.containers import Array, Ramps, Readout
+from miri_gpu.integration_times import divided_times
 from miri_gpu.ramps.groups import (
     DropGroupsParams,
     DropIntegrationsParams,
@@ -217,7 +218,10 @@ class RegroupStep(MiriStep):
         exposure = model.meta.exposure
         exposure.ngroups, exposure.integration_time = params.n_groups, part_s
         if times is not None:
-            times = divided_times(times, n_parts, part_s / _SECONDS_PER_DAY)
+            divided = divided_times(times, n_parts, part_s / _SECONDS_PER_DAY)
+            times = np.repeat(times, n_parts)
+            for name, column in divided.items():
+                times[name] = column
         n_more = (n_ints if exposure.nints is None else exposure.nints) * (n_parts - 1)
         _renumber(model, (first_number(model) - 1) * n_parts + 1, n_more, times)
         _scale_exposure_time(model, 1 - n_left / n_groups)
@@ -247,18 +251,6 @@ def times_of(model, n_ints: int) -> np.ndarray | None:
         )  # fmt: skip
         return None
     return table[[row_of[number] for number in numbers]]
-
-
-def divided_times(times: np.ndarray, n_parts: int, part_days: float) -> np.ndarray:
-    """INT_TIMES of integrations that were cut into parts of equal length."""
-    divided = np.repeat(times, n_parts)
-    offsets = np.tile(part_days * np.arange(n_parts), len(times))
-    for scale in ("MJD_UTC", "BJD_TDB"):
-        start = divided[f"int_start_{scale}"] + offsets
-        divided[f"int_start_{scale}"] = start
-        divided[f"int_mid_{scale}"] = start + 0.5 * part_days
-        divided[f"int_end_{scale}"] = start + part_days
-    return divided
 
 
 def _hold(model, ramps: Ramps) -> None:
