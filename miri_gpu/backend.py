@@ -8,6 +8,7 @@ chooses one. The shell chooses once, with :func:`select`, and moves arrays with
 import importlib
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -51,18 +52,43 @@ class Backend:
         """Move a host array to where this backend computes (no copy for NumPy).
 
         A GPU holds numbers in its own byte order only: others, as FITS files have them, are
-        swapped on the host. (Raw samples travel as they are, see `segments.decode_samples`.)
+        swapped on the host. (Raw samples travel as they are, see `raw_samples`.)
         """
         if self.xp is not np and not array.dtype.isnative:
             array = array.astype(array.dtype.newbyteorder("="))
         return self.xp.asarray(array)
+
+    def filled(self, shape: tuple[int, ...], dtype: Any, fill: Callable[[np.ndarray], None]) -> Any:
+        """An array on the device, of what `fill` writes into one on the host.
+
+        For a GPU that is memory which it copies from by itself, while other threads go on.
+        """
+        if self.name != "cupy":
+            array = np.empty(shape, dtype)
+            fill(array)
+            return self.to_device(array)
+        staged = importlib.import_module("cupyx").empty_pinned(shape, dtype)
+        fill(staged)
+        array, stream = self.xp.empty(shape, dtype), self.xp.cuda.get_current_stream()
+        array.set(staged, stream=stream)
+        stream.synchronize()  # then the staged copy may go
+        return array
+
+    def run_on_stream(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Do some work; a GPU does that of several threads side by side."""
+        if self.name != "cupy":
+            work(*arguments)
+            return
+        with self.xp.cuda.Stream(non_blocking=True) as stream:
+            work(*arguments)
+            stream.synchronize()
 
     def free_memory_bytes(self) -> int:
         """Memory that a reduction may still take on the device."""
         if self.name == "cupy":
             free, _ = self.xp.cuda.runtime.memGetInfo()
             return int(free + self.xp.get_default_memory_pool().free_bytes())
-        return _free_host_memory_bytes()
+        return free_host_memory_bytes()
 
     def release_memory(self) -> None:
         """Give memory that is kept for reuse back to the device; NumPy keeps none."""
@@ -262,7 +288,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _free_host_memory_bytes() -> int:
+def free_host_memory_bytes() -> int:
     """Memory free on this machine, or left to the container this process is in."""
     free = (_available_bytes(), _cgroup_free_bytes())
     return max(0, min(amount for amount in free if amount is not None))

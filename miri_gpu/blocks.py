@@ -3,16 +3,25 @@
 No result may depend on where an axis is cut, so sizes are chosen for speed and memory alone.
 """
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from miri_gpu.backend import Backend, usable_cores
+from miri_gpu.backend import Backend, is_out_of_memory, usable_cores
+from miri_gpu.errors import BackendError
+from miri_gpu.storage import Room
 
-_BYTES_IN_CACHE = 4 << 20  # samples of one block on a CPU core, as float32
-_TEMPORARIES = 14  # peak memory of a block over its samples as float32
-_SHARE_OF_FREE_MEMORY = 0.5
+log = logging.getLogger(__name__)
+
+_BYTES_IN_CACHE = 4 << 20  # samples that a CPU core takes through some steps at once, as float32
+_BLOCK_ON_CPU = 12 << 20  # samples of a block, as float32: it holds several such passes
+_BLOCK_ON_GPU = 1 << 30  # enough to be busy with; with less, reading and computing overlap more
+_THREADS_ON_GPU = 4  # while one computes, others read and copy
+_TEMPORARIES = 6  # peak memory of a block over its samples as float32
+_SHARE_OF_FREE_MEMORY = 0.75
+_SHARE_OF_BLOCKS = 0.25  # of the memory; the rest is for what is kept of a segment
 
 
 @dataclass(frozen=True)
@@ -24,31 +33,55 @@ class Workers:
     n_threads : int
     bytes_per_block : int
         Samples of one block, as float32.
+    bytes_per_pass : int
+        Of these, how many go through a chain of steps together.
+    room : Room
+        For what is kept of a whole segment.
+    backend : Backend or None
+        Whose streams the threads use, one each.
     """
 
     n_threads: int
     bytes_per_block: int
+    bytes_per_pass: int = _BYTES_IN_CACHE
+    room: Room = field(default_factory=Room)
+    backend: Backend | None = None
 
     @classmethod
-    def of(cls, backend: Backend, memory_bytes: int | None = None) -> "Workers":
-        """Fill a GPU with one block at a time; keep every core busy with blocks that fit its cache.
+    def of(cls, backend: Backend, memory_bytes: int | None = None, scratch=None) -> "Workers":
+        """Keep every core busy with blocks that fit its cache, or a GPU with larger ones.
 
-        `memory_bytes` caps what all blocks together take; by default half of what is free.
+        `memory_bytes` caps what blocks and all that is kept take together; by default three
+        quarters of what is free. `scratch` is the folder for what does not fit.
         """
         if memory_bytes is None:
             memory_bytes = int(_SHARE_OF_FREE_MEMORY * backend.free_memory_bytes())
-        if backend.name == "cupy":
-            return cls(1, memory_bytes // _TEMPORARIES)
-        n_threads = usable_cores()
-        return cls(n_threads, min(_BYTES_IN_CACHE, memory_bytes // _TEMPORARIES // n_threads))
+        on_gpu = backend.name == "cupy"
+        n_threads = min(usable_cores(), _THREADS_ON_GPU) if on_gpu else usable_cores()
+        together = int(_SHARE_OF_BLOCKS * memory_bytes) // _TEMPORARIES
+        most = _BLOCK_ON_GPU if on_gpu else _BLOCK_ON_CPU
+        return cls(
+            n_threads=n_threads,
+            bytes_per_block=min(most, together // n_threads),
+            bytes_per_pass=_BLOCK_ON_GPU if on_gpu else _BYTES_IN_CACHE,
+            room=Room.of(backend, memory_bytes, scratch),
+            backend=backend,
+        )
+
+    def fitting(self, bytes_per_item: int) -> "Workers":
+        """Fewer threads, where so many single items would not fit the memory."""
+        n_fitting = self.n_threads * self.bytes_per_block // bytes_per_item
+        return replace(self, n_threads=min(self.n_threads, max(1, n_fitting)))
 
     def cut(self, start: int, stop: int, bytes_per_item: int) -> list[slice]:
         """Cut an axis from start to stop into the fewest, even blocks that respect the memory."""
-        n_items = max(0, stop - start)
-        n_most = max(1, self.bytes_per_block // bytes_per_item)
-        n_blocks = -(-n_items // n_most)
-        edges = [start + i * n_items // max(1, n_blocks) for i in range(n_blocks + 1)]
-        return [slice(a, b) for a, b in pairwise(edges)]
+        return evenly_cut(start, stop, self.bytes_per_block // bytes_per_item)
+
+    def passes(self, n_items: int, bytes_per_item: int) -> list[slice]:
+        """Cut items into what goes through a chain of steps together."""
+        return evenly_cut(
+            0, n_items, min(self.bytes_per_pass, self.bytes_per_block) // bytes_per_item
+        )
 
     def run(
         self,
@@ -56,14 +89,25 @@ class Workers:
         blocks: list[slice],
         done: Callable[[], None],
     ) -> None:
-        """Run the work on every block, on threads; the first error, or Ctrl-C, stops it all."""
+        """Run the work on every block, on threads; the first error, or Ctrl-C, stops it all.
+
+        A block that does not fit the memory is worked on in two halves, and so on: what the work
+        keeps of a block must be the same when it is kept of the halves.
+
+        Raises
+        ------
+        BackendError
+            Where not even one item fits the memory.
+        """
+        if self.backend is not None:
+            self.backend.synchronize()
         if self.n_threads == 1:
             for block in blocks:
-                work(block)
+                self._run_block(work, block)
                 done()
             return
         with ThreadPoolExecutor(self.n_threads) as pool:
-            futures = [pool.submit(work, block) for block in blocks]
+            futures = [pool.submit(self._run_block, work, block) for block in blocks]
             try:
                 for future in as_completed(futures):
                     future.result()
@@ -71,3 +115,33 @@ class Workers:
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
+
+    def _run_block(self, work: Callable[[slice], None], block: slice) -> None:
+        try:
+            if self.backend is None:
+                work(block)
+            else:
+                self.backend.run_on_stream(work, block)
+            return
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if block.stop - block.start <= 1:
+                raise BackendError(
+                    "memory: expected room for at least one row or integration of a segment, got "
+                    f"out of memory ({error}); free some"
+                ) from error
+        # the error is let go of first: its frames hold the arrays of the attempt
+        log.warning("out of memory with a block of %d: halved", block.stop - block.start)
+        if self.backend is not None:
+            self.backend.release_memory()
+        for half in evenly_cut(block.start, block.stop, -(-(block.stop - block.start) // 2)):
+            self._run_block(work, half)
+
+
+def evenly_cut(start: int, stop: int, n_most: int) -> list[slice]:
+    """Cut an axis into the fewest blocks of at most `n_most` items (or of one), evenly."""
+    n_items = max(0, stop - start)
+    n_blocks = -(-n_items // max(1, n_most))
+    edges = [start + i * n_items // max(1, n_blocks) for i in range(n_blocks + 1)]
+    return [slice(a, b) for a, b in pairwise(edges)]

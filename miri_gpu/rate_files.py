@@ -129,23 +129,29 @@ def write_rates(
 
 
 def load_rates(segment: Segment, integrations: np.ndarray) -> Rates:
-    """Read the rate images of some integrations of a segment, on the host.
+    """Read the rate images of some integrations of a segment, rising, on the host.
 
     Raises
     ------
     SegmentError
         Where an extension is missing or has another shape than SCI.
     """
+    from astropy.io import fits
+
     planes = {}
-    for extension, (name, _) in _PLANES.items():
-        plane = segment.read_plane(extension)
-        if plane.shape != segment.shape:
-            raise SegmentError(
-                f"{segment.path}: {extension}: expected the shape of SCI {segment.shape}, "
-                f"got {plane.shape}"
-            )
-        dtype = np.uint32 if name == "dq" else np.float32
-        planes[name] = np.ascontiguousarray(plane[integrations], dtype=dtype)
+    first = int(integrations[0])
+    with fits.open(segment.path) as hdus:
+        for extension, (name, _) in _PLANES.items():
+            if extension not in hdus:
+                raise SegmentError(f"{segment.path}: expected an extension {extension}, got none")
+            if hdus[extension].shape != segment.shape:
+                raise SegmentError(
+                    f"{segment.path}: {extension}: expected the shape of SCI {segment.shape}, "
+                    f"got {hdus[extension].shape}"
+                )
+            plane = hdus[extension].section[first : int(integrations[-1]) + 1]
+            dtype = np.uint32 if name == "dq" else np.float32
+            planes[name] = np.ascontiguousarray(plane[integrations - first], dtype=dtype)
     return Rates(**planes)
 
 

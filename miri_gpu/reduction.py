@@ -22,19 +22,14 @@ from miri_gpu.blocks import Workers
 from miri_gpu.containers import Ramps, Rates, Spectra
 from miri_gpu.plan import Plan, make_plan
 from miri_gpu.progress import Progress, Silent
-from miri_gpu.ramps_to_rates import (
-    Fit,
-    Job,
-    check_rows,
-    segment_to_rates,
-    with_custom_linearity,
-)
+from miri_gpu.ramp_blocks import Job
+from miri_gpu.ramps_to_rates import Fit, segment_to_rates, with_custom_linearity
 from miri_gpu.rate_files import load_rates
 from miri_gpu.rates_to_spectra import Extraction, rates_to_extraction
 from miri_gpu.recipe import Recipe, settings_at_fault
 from miri_gpu.segments import Segment
 from miri_gpu.spectra.align import align_spectra, measure_shifts
-from miri_gpu.spectra.box import find_aperture, spectrum_wavelengths
+from miri_gpu.spectra.box import spectrum_wavelengths
 
 if TYPE_CHECKING:
     import xarray
@@ -114,8 +109,7 @@ def run_plan(
     if plan.from_ramps and plan.recipe.runs("custom_linearity"):
         job = with_custom_linearity(plan.segments[-1], job)
     parts = [reduce_segment(segment, job, on_rates, on_ramps) for segment in plan.segments]
-    extractions, chi_squares = zip(*parts, strict=True)
-    return assemble(plan, job, Extraction.concatenated(list(extractions)), chi_squares)
+    return assemble(plan, job, Extraction.concatenated(parts))
 
 
 def reduce_segment(
@@ -123,59 +117,30 @@ def reduce_segment(
     job: Job,
     on_rates: Callable[[Segment, Rates], None] | None = None,
     on_ramps: RampSink | None = None,
-) -> tuple[Extraction, np.ndarray | None]:
-    """Reduce one segment; where it already holds rate images, stage 1 is left out.
+) -> Extraction:
+    """Reduce one segment; where it already holds rate images, stage 1 is left out."""
+    kept = job.plan.integrations(segment)
+    if not segment.holds_ramps:
 
-    Returns
-    -------
-    Extraction
-    (n_ints, n_rows) or None : see `chi_square_of_spectra`
-    """
-    if segment.holds_ramps:
-        with nullcontext() if on_ramps is None else on_ramps(segment) as take_ramps:
-            fit = segment_to_rates(segment, job, take_ramps)
-            check_rows(fit.rates, segment, job.calibration.wavelength)
-        if on_rates is not None:
-            on_rates(segment, fit.rates)
-    else:
-        rates = load_rates(segment, job.plan.integrations(segment))
-        fit = Fit(rates=rates.map(job.backend.to_device))
-        check_rows(fit.rates, segment, job.calibration.wavelength)
-    extraction = rates_to_extraction(
-        fit.rates,
-        job,
-        name=segment.path.name,
-        exposure_time_s=job.plan.used_time_s(segment),
+        def load(ints: slice) -> Fit:
+            rates = load_rates(segment, kept[ints])
+            return Fit(rates=rates.map(job.backend.to_device))
+
+        return rates_to_extraction(load, len(kept), segment, job)
+
+    with nullcontext() if on_ramps is None else on_ramps(segment) as take_ramps:
+        fits = segment_to_rates(segment, job, take_ramps)
+    if on_rates is not None:
+        on_rates(segment, Fit.of(fits.arrays).rates.map(to_host))
+    return rates_to_extraction(
+        lambda ints: Fit.of(fits.take(ints)), len(kept) * job.plan.n_parts, segment, job
     )
-    return extraction, chi_square_of_spectra(fit, extraction, job)
-
-
-def chi_square_of_spectra(fit: Fit, extraction: Extraction, job: Job) -> np.ndarray | None:
-    """Chi-square per degree of freedom of all ramps in the aperture, on the host.
-
-    Returns
-    -------
-    (n_ints, n_rows) float64 or None
-        NaN where no ramp was fitted; None where the fit has no chi-square.
-    """
-    if fit.chi_square is None:
-        return None
-    xp = job.backend.xp
-    centres = job.backend.to_device(extraction.trace_centre)
-    aperture = find_aperture(fit.chi_square, centres, params=job.recipe.extraction)
-    freedom = fit.degrees_of_freedom[..., aperture.columns]
-    fitted = aperture.inside & (freedom > 0)
-    chi_square = xp.where(fitted, fit.chi_square[..., aperture.columns], 0)
-    total = chi_square.astype(xp.float64).sum(axis=-1)
-    freedom = xp.where(fitted, freedom, 0).astype(xp.int64).sum(axis=-1)
-    return to_host(xp.where(freedom > 0, total / xp.maximum(freedom, 1), xp.nan))
 
 
 def assemble(
     plan: Plan,
     job: Job,
     extraction: Extraction,
-    chi_squares: Sequence[np.ndarray | None],
 ) -> "xarray.Dataset":
     """Align the spectra of the whole observation and make the product."""
     from miri_gpu.timeseries import build_timeseries
@@ -205,7 +170,7 @@ def assemble(
         y_shift=y_shift,
         trace_centre=extraction.trace_centre,
         psf_sigma=extraction.psf_sigma,
-        **({} if chi_squares[0] is None else {"chi_square": np.concatenate(chi_squares)}),
+        **({} if extraction.chi_square is None else {"chi_square": extraction.chi_square}),
         **interference(plan, job),
         **measured_linearity(job),
     )

@@ -2,11 +2,13 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from miri_gpu.backend import Backend
 from miri_gpu.blocks import Workers
+from miri_gpu.errors import BackendError
 
 
 class FakeBackend(Backend):
@@ -36,12 +38,18 @@ def test_an_empty_axis_has_no_blocks():
     assert Workers(1, 1000).cut(5, 2, 10) == []
 
 
-def test_a_gpu_takes_one_large_block_a_cpu_several_small_ones():
+def test_a_gpu_takes_large_blocks_a_cpu_small_ones():
     gpu = Workers.of(FakeBackend("cupy", None, "", ""))
     cpu = Workers.of(FakeBackend("numpy", None, "", ""))
-    assert gpu.n_threads == 1
-    assert gpu.bytes_per_block > 50 * cpu.bytes_per_block
-    assert cpu.bytes_per_block > 1 << 16
+    assert gpu.bytes_per_block > 5 * cpu.bytes_per_block
+    assert cpu.bytes_per_block >= cpu.bytes_per_pass > 1 << 16
+
+
+def test_threads_are_fewer_where_their_blocks_would_not_fit():
+    workers = Workers(8, 100)
+    assert workers.fitting(100) == workers
+    assert workers.fitting(400) == replace(workers, n_threads=2)
+    assert workers.fitting(10_000) == replace(workers, n_threads=1)
 
 
 def test_all_blocks_together_keep_to_the_memory():
@@ -71,7 +79,7 @@ def test_one_thread_is_the_callers_own_and_keeps_the_order():
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_the_first_error_stops_it_all(n_threads, error):
     started = []
 
@@ -104,3 +112,39 @@ def test_an_interrupt_between_blocks_stops_it_all(n_threads):
     with pytest.raises(KeyboardInterrupt):
         Workers(n_threads, 1).run(work, [slice(i, i + 1) for i in range(200)], interrupted)
     assert len(started) < 100
+
+
+class RefusingBackend(Backend):
+    """Has room for blocks of so many items at once."""
+
+    n_released = 0
+
+    def run_on_stream(self, work, block):
+        if block.stop - block.start > 3:
+            raise MemoryError(f"no room for {block.stop - block.start}")
+        work(block)
+
+    def release_memory(self):
+        RefusingBackend.n_released += 1
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_blocks_that_do_not_fit_the_memory_are_halved(n_threads, caplog):
+    backend, seen, reported = RefusingBackend("numpy", None, "", ""), [], []
+    RefusingBackend.n_released = 0
+    workers = Workers(n_threads, 1, backend=backend)
+    workers.run(seen.append, [slice(0, 10), slice(10, 13)], lambda: reported.append(1))
+    assert sorted(seen, key=lambda block: block.start) == [
+        slice(0, 2), slice(2, 5), slice(5, 7), slice(7, 10), slice(10, 13)
+    ]  # fmt: skip
+    assert len(reported) == 2
+    assert "out of memory with a block of 10: halved" in caplog.text
+    assert RefusingBackend.n_released == 3
+
+
+def test_no_room_for_a_single_item_is_an_error_of_the_user():
+    def work(block):
+        raise MemoryError("no 5 GB")
+
+    with pytest.raises(BackendError, match=r"memory: expected room for .* got .*no 5 GB"):
+        Workers(1, 1).run(work, [slice(0, 4)], lambda: None)

@@ -21,6 +21,7 @@ from miri_gpu.rate_files import rate_path, write_rates
 from miri_gpu.recipe import named_recipe
 from miri_gpu.reduction import reduce, run_plan
 from miri_gpu.segments import open_segment, open_segments
+from miri_gpu.storage import Room
 
 OPTIMAL = {
     "extract_1d_box": {"skip": True},
@@ -233,6 +234,21 @@ def test_results_do_not_depend_on_blocks_of_a_single_row(whole, monkeypatch):
 def test_little_memory_is_enough(whole):
     plan, dataset, _ = whole("optimal")
     assert_same_products(dataset, run_plan(plan, memory_bytes=50 << 20))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("backend", ["numpy", "standin"])
+def test_what_does_not_fit_the_memory_is_read_by_rows_and_kept_in_files(
+    whole, monkeypatch, tmp_path, name, backend
+):
+    plan, dataset, rates = whole(name)
+    if backend == "standin":
+        plan = replace(plan, backend=STAND_IN)
+    room = Room(0, 0, bytes_of_samples=1_000_000, folder=tmp_path)
+    other, other_rates = run_with(plan, monkeypatch, Workers(2, 1_000_003, room=room))
+    assert_same_rates(rates, other_rates)
+    assert_same_products(dataset, other)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -2,7 +2,6 @@
 
 import gzip
 import logging
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,8 @@ from shell_cases import edited
 from miri_gpu.backend import to_host
 from miri_gpu.errors import SegmentError
 from miri_gpu.integration_times import TIME_COLUMNS
-from miri_gpu.segments import decode_samples, encoded_samples, open_segment, open_segments
+from miri_gpu.raw_samples import decode_samples, encoded_samples
+from miri_gpu.segments import open_segment, open_segments
 
 
 @pytest.fixture(scope="module")
@@ -344,14 +344,14 @@ def decoded(raw):
 @pytest.mark.parametrize("integrations", [[0, 1, 2, 3, 4, 5], [1, 4], [3]])
 @pytest.mark.parametrize("rows", [slice(0, 416), slice(7, 8), slice(400, 416)])
 def test_any_rows_of_any_integrations_are_read(observation, integrations, rows):
-    """As astropy reads them, scaled."""
+    """As astropy reads them, scaled; mapped, or read by themselves."""
     path = observation.segments[0]
     segment = open_segment(path)
-    raw = segment.read_samples(rows, np.array(integrations))
-    assert raw.flags.c_contiguous
     with fits.open(path) as hdus:
-        expected = hdus["SCI"].data[integrations][:, :, rows]
-    np.testing.assert_array_equal(decoded(raw), expected.astype(np.float32))
+        expected = hdus["SCI"].data[integrations][:, :, rows].astype(np.float32)
+    read = segment.samples.read_rows(rows, np.array(integrations))
+    np.testing.assert_array_equal(decoded(read), expected)
+    np.testing.assert_array_equal(decoded(segment.raw[integrations][:, :, rows]), expected)
 
 
 def test_ramps_in_float32_are_read_too(variant, small):
@@ -359,15 +359,18 @@ def test_ramps_in_float32_are_read_too(variant, small):
         hdus["SCI"].data = hdus["SCI"].data.astype(np.float32)
 
     segment = open_segment(variant(change=as_float))
-    raw = segment.read_samples(slice(10, 20), np.arange(2))
-    expected = open_segment(small).read_samples(slice(10, 20), np.arange(2))
+    raw = segment.samples.read_rows(slice(10, 20), np.arange(2))
+    expected = open_segment(small).samples.read_rows(slice(10, 20), np.arange(2))
     np.testing.assert_array_equal(decoded(raw), decoded(expected))
 
 
-def test_a_plane_that_is_not_there_is_refused(small, tmp_path):
-    path = shutil.copy(small, tmp_path / "x_uncal.fits")
-    with pytest.raises(SegmentError, match="expected an extension ERR"):
-        open_segment(path).read_plane("ERR")
+def test_a_file_that_loses_its_end_while_it_is_read_is_an_error(variant):
+    path = variant()
+    samples = open_segment(path).samples
+    with path.open("r+b") as file:
+        file.truncate(samples.offset + samples.n_bytes - 100)
+    with pytest.raises(OSError, match="truncated while it was read"):
+        samples.read_rows(slice(410, 416), np.arange(samples.shape[0]))
 
 
 def test_ramps_that_are_calibrated_already_are_refused(observation, tmp_path):
