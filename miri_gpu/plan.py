@@ -21,10 +21,10 @@ from miri_gpu.groups_in_use import dropped_groups, used_groups, used_time_s
 from miri_gpu.integration_times import divided_times
 from miri_gpu.ramps.emi import check_emi
 from miri_gpu.ramps.jumps import clipping_limit, jump_method
-from miri_gpu.rate_files import N_DROPPED, USED_TIME
 from miri_gpu.rates.outliers import largest_deviation
 from miri_gpu.recipe import Recipe, load_recipe, settings_at_fault
 from miri_gpu.rehearsal import rehearse
+from miri_gpu.segment_files import N_DROPPED, USED_TIME
 from miri_gpu.segments import Segment, open_segments
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,9 @@ from miri_gpu.files import write_text
 from miri_gpu.plan import Plan, make_plan
 from miri_gpu.progress import Progress
 from miri_gpu.ramp_files import ramp_path, ramp_writer
-from miri_gpu.rate_files import RateFacts, rate_path, write_rates
+from miri_gpu.rate_files import rate_path, write_rates
 from miri_gpu.reduction import run_plan
+from miri_gpu.segment_files import RateFacts
 from miri_gpu.segments import Segment
 from miri_gpu.timeseries import save_timeseries
 
