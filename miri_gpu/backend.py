@@ -58,6 +58,18 @@ class Backend:
             array = array.astype(array.dtype.newbyteorder("="))
         return self.xp.asarray(array)
 
+    def __reduce__(self):
+        """Another process chooses anew, by name: a module does not travel."""
+        return select, (self.name,)
+
+    def gpus(self) -> list[str]:
+        """The GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them; none for NumPy."""
+        if self.name != "cupy":
+            return []
+        numbers = [str(gpu) for gpu in range(self.xp.cuda.runtime.getDeviceCount())]
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return numbers if visible is None else visible.split(",")[: len(numbers)]
+
     def filled(self, shape: tuple[int, ...], dtype: Any, fill: Callable[[np.ndarray], None]) -> Any:
         """An array on the device, of what `fill` writes into one on the host.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 
 from miri_gpu.backend import Backend, is_out_of_memory, usable_cores
 from miri_gpu.errors import BackendError
@@ -48,23 +49,40 @@ class Workers:
     backend: Backend | None = None
 
     @classmethod
-    def of(cls, backend: Backend, memory_bytes: int | None = None, scratch=None) -> "Workers":
+    def of(
+        cls,
+        backend: Backend,
+        memory_bytes: int | None = None,
+        *,
+        n_sharing: int = 1,
+        n_on_device: int = 1,
+        scratch: Path | None = None,
+    ) -> "Workers":
         """Keep every core busy with blocks that fit its cache, or a GPU with larger ones.
 
-        `memory_bytes` caps what blocks and all that is kept take together; by default three
-        quarters of what is free. `scratch` is the folder for what does not fit.
+        Parameters
+        ----------
+        backend : Backend
+        memory_bytes : int or None
+            Caps what blocks and all that is kept take together, of the memory of the device; by
+            default three quarters of what is free.
+        n_sharing, n_on_device : int
+            How many processes share the machine, and the device.
+        scratch : folder for what does not fit the memory, or None
         """
+        on_gpu = backend.name == "cupy"
+        n_cores = max(1, usable_cores() // n_sharing)
+        n_threads = min(n_cores, _THREADS_ON_GPU) if on_gpu else n_cores
         if memory_bytes is None:
             memory_bytes = int(_SHARE_OF_FREE_MEMORY * backend.free_memory_bytes())
-        on_gpu = backend.name == "cupy"
-        n_threads = min(usable_cores(), _THREADS_ON_GPU) if on_gpu else usable_cores()
+        memory_bytes //= n_on_device
         together = int(_SHARE_OF_BLOCKS * memory_bytes) // _TEMPORARIES
         most = _BLOCK_ON_GPU if on_gpu else _BLOCK_ON_CPU
         return cls(
             n_threads=n_threads,
             bytes_per_block=min(most, together // n_threads),
             bytes_per_pass=_BLOCK_ON_GPU if on_gpu else _BYTES_IN_CACHE,
-            room=Room.of(backend, memory_bytes, scratch),
+            room=Room.of(backend, memory_bytes, n_sharing, scratch),
             backend=backend,
         )
 

@@ -8,6 +8,7 @@ Ramps that were written by a pipeline are float32 already.
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 
@@ -82,8 +83,11 @@ class SampleFile:
     def ask_for(self) -> None:
         """Ask the system to read all of it, soon and in order, into the memory that is free."""
         if hasattr(os, "posix_fadvise"):
-            with self.path.open("rb") as file:
-                os.posix_fadvise(file.fileno(), self.offset, self.n_bytes, os.POSIX_FADV_WILLNEED)
+            Thread(target=self._ask_for, daemon=True).start()  # the system may take its time
+
+    def _ask_for(self) -> None:
+        with self.path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), self.offset, self.n_bytes, os.POSIX_FADV_WILLNEED)
 
 
 def encoded_samples(raw: np.ndarray) -> np.ndarray:

@@ -12,6 +12,8 @@ frames (`rates_to_spectra`). No result depends on where the blocks are cut.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +21,10 @@ import numpy as np
 
 from miri_gpu.backend import to_host
 from miri_gpu.blocks import Workers
+from miri_gpu.calibration import Calibration
 from miri_gpu.containers import Ramps, Rates, Spectra
 from miri_gpu.plan import Plan, make_plan
+from miri_gpu.processes import map_in_processes
 from miri_gpu.progress import Progress, Silent
 from miri_gpu.ramp_blocks import Job
 from miri_gpu.ramps_to_rates import Fit, segment_to_rates, with_custom_linearity
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Called with each raw segment and its rates, on the host, when they are ready.
+RateSink = Callable[[Segment, Rates], None]
 # Opens where the ramps of a segment go: rows and their ramps, as they are fitted, block by block.
 RampSink = Callable[[Segment], AbstractContextManager[Callable[[slice, Ramps], None]]]
 
@@ -50,10 +56,7 @@ def reduce(
     backend: str | None = None,
     references: str | Path | None = None,
     partial: bool = False,
-    memory_bytes: int | None = None,
-    progress: Progress | None = None,
-    on_rates: Callable[[Segment, Rates], None] | None = None,
-    on_ramps: RampSink | None = None,
+    **how: Any,
 ) -> "xarray.Dataset":
     """Reduce the segments of one observation to its time series.
 
@@ -65,11 +68,8 @@ def reduce(
     backend : "auto", "cupy" or "numpy"; None asks the environment variable MIRI_GPU_BACKEND
     references : a folder of reference files; None asks CRDS
     partial : accept that segments of the exposure are missing
-    memory_bytes : how much memory blocks may take; None asks the device
-    progress : where to report to; None reports nothing
-    on_rates : called with each raw segment and its rates, on the device, when they are ready
-    on_ramps : called with each raw segment; what the context that it returns gives is called, from
-        several threads, with rows and their calibrated ramps, on the device
+    **how
+        See `run_plan`: memory_bytes, n_workers, scratch, progress, on_rates, on_ramps.
 
     Returns
     -------
@@ -82,9 +82,7 @@ def reduce(
         Where the input cannot be reduced: the message names the file or the parameter.
     """
     plan = make_plan(segments, recipe, settings or {}, backend, references, partial)
-    return run_plan(
-        plan, memory_bytes=memory_bytes, progress=progress, on_rates=on_rates, on_ramps=on_ramps
-    )
+    return run_plan(plan, **how)
 
 
 @settings_at_fault()
@@ -92,32 +90,103 @@ def run_plan(
     plan: Plan,
     *,
     memory_bytes: int | None = None,
+    n_workers: int | None = None,
+    scratch: Path | None = None,
     progress: Progress | None = None,
-    on_rates: Callable[[Segment, Rates], None] | None = None,
+    on_rates: RateSink | None = None,
     on_ramps: RampSink | None = None,
 ) -> "xarray.Dataset":
-    """Reduce segment after segment, then align the whole observation."""
+    """Reduce segment after segment, or several at once, then align the whole observation.
+
+    Parameters
+    ----------
+    plan : Plan
+    memory_bytes : how much memory may be taken of the device; None asks it what is free
+    n_workers : how many processes reduce segments; None takes one for each GPU, or just this one.
+        A script that asks for several must be importable: `if __name__ == "__main__":`
+    scratch : folder for what does not fit the memory; None: where temporary files go
+    progress : where to report to; None reports nothing
+    on_rates : called with each raw segment and its rates, on the host, when they are ready
+    on_ramps : called with each raw segment; what the context that it returns gives is called, from
+        several threads, with rows and their calibrated ramps, on the device. With several
+        workers both must be picklable.
+    """
     progress = progress or Silent()
     log.info("backend: %s", plan.backend)
     progress.say(f"backend: {plan.backend}")
+    n_wanted = max(1, len(plan.backend.gpus())) if n_workers is None else n_workers
+    n_workers = min(n_wanted, len(plan.segments))
     job = Job(
         plan=plan,
         calibration=plan.calibration.to(plan.backend),
-        workers=Workers.of(plan.backend, memory_bytes),
+        workers=Workers.of(plan.backend, memory_bytes, scratch=scratch),
         progress=progress,
     )
     if plan.from_ramps and plan.recipe.runs("custom_linearity"):
         job = with_custom_linearity(plan.segments[-1], job)
-    parts = [reduce_segment(segment, job, on_rates, on_ramps) for segment in plan.segments]
-    return assemble(plan, job, Extraction.concatenated(parts))
+    if n_workers == 1:
+        parts = [reduce_segment(segment, job, on_rates, on_ramps) for segment in plan.segments]
+    else:
+        gpus = plan.backend.gpus()
+        n_on_device = -(-n_workers // max(1, len(gpus)))
+        one = partial(
+            _reduce_apart,
+            *(plan, job.calibration.map(to_host), memory_bytes, n_workers, n_on_device, scratch),
+            *(on_rates, on_ramps),
+        )
+        parts = map_in_processes(one, range(len(plan.segments)), n_workers, progress, gpus)
+    return assemble(plan, job, parts)
+
+
+def _reduce_apart(
+    plan: Plan,
+    calibration: Calibration,
+    memory_bytes: int | None,
+    n_workers: int,
+    n_on_device: int,
+    scratch: Path | None,
+    on_rates: RateSink | None,
+    on_ramps: RampSink | None,
+    index: int,
+    progress: Progress,
+) -> "Part":
+    """Reduce one segment of a plan, in one of several processes."""
+    workers = Workers.of(
+        plan.backend,
+        memory_bytes,
+        n_sharing=n_workers,
+        n_on_device=n_on_device,
+        scratch=scratch,
+    )
+    job = Job(
+        plan=plan,
+        calibration=calibration.to(plan.backend),
+        workers=workers,
+        progress=progress,
+    )
+    return reduce_segment(plan.segments[index], job, on_rates, on_ramps)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is left of one segment, on the host.
+
+    Attributes
+    ----------
+    extraction : Extraction
+    emi : dict of name in the product to array, where the interference was measured
+    """
+
+    extraction: Extraction
+    emi: dict[str, np.ndarray]
 
 
 def reduce_segment(
     segment: Segment,
     job: Job,
-    on_rates: Callable[[Segment, Rates], None] | None = None,
+    on_rates: RateSink | None = None,
     on_ramps: RampSink | None = None,
-) -> Extraction:
+) -> Part:
     """Reduce one segment; where it already holds rate images, stage 1 is left out."""
     kept = job.plan.integrations(segment)
     if not segment.holds_ramps:
@@ -126,25 +195,22 @@ def reduce_segment(
             rates = load_rates(segment, kept[ints])
             return Fit(rates=rates.map(job.backend.to_device))
 
-        return rates_to_extraction(load, len(kept), segment, job)
+        return Part(rates_to_extraction(load, len(kept), segment, job), {})
 
     with nullcontext() if on_ramps is None else on_ramps(segment) as take_ramps:
         fits = segment_to_rates(segment, job, take_ramps)
     if on_rates is not None:
         on_rates(segment, Fit.of(fits.arrays).rates.map(to_host))
-    return rates_to_extraction(
-        lambda ints: Fit.of(fits.take(ints)), len(kept) * job.plan.n_parts, segment, job
-    )
+    n_ints = len(kept) * job.plan.n_parts
+    extraction = rates_to_extraction(lambda ints: Fit.of(fits.take(ints)), n_ints, segment, job)
+    return Part(extraction, interference(segment, job))
 
 
-def assemble(
-    plan: Plan,
-    job: Job,
-    extraction: Extraction,
-) -> "xarray.Dataset":
+def assemble(plan: Plan, job: Job, parts: Sequence[Part]) -> "xarray.Dataset":
     """Align the spectra of the whole observation and make the product."""
     from miri_gpu.timeseries import build_timeseries
 
+    extraction = Extraction.concatenated([part.extraction for part in parts])
     y_shift = measure_shifts(extraction.flux)
     spectra = align_spectra(
         Spectra(flux=extraction.flux, flux_err=extraction.flux_err),
@@ -171,21 +237,30 @@ def assemble(
         trace_centre=extraction.trace_centre,
         psf_sigma=extraction.psf_sigma,
         **({} if extraction.chi_square is None else {"chi_square": extraction.chi_square}),
-        **interference(plan, job),
+        **joined_interference(parts),
         **measured_linearity(job),
     )
 
 
-def interference(plan: Plan, job: Job) -> dict[str, np.ndarray]:
-    """What the product says of the interference, where it was measured."""
-    models = [job.emi[segment.path] for segment in plan.segments if segment.path in job.emi]
-    if not models:
+def interference(segment: Segment, job: Job) -> dict[str, np.ndarray]:
+    """What the product says of the interference in a segment, where it was measured."""
+    model = job.emi.get(segment.path)
+    if model is None:
         return {}
-    found = {"frequency": np.array(models[0].frequencies_hz)}
+    found = {"frequency": np.array(model.frequencies_hz)}
     for name in ("amplitude_before", "amplitude_after"):
-        amplitudes = np.concatenate([to_host(getattr(model, name)) for model in models], axis=1)
-        found[f"emi_{name}"] = np.repeat(amplitudes, plan.n_parts, axis=1)
+        amplitudes = to_host(getattr(model, name))
+        found[f"emi_{name}"] = np.repeat(amplitudes, job.plan.n_parts, axis=1)
     return found
+
+
+def joined_interference(parts: Sequence[Part]) -> dict[str, np.ndarray]:
+    """The same of all segments; the waves are the same in all."""
+    first = parts[0].emi
+    return {
+        name: value if name == "frequency" else np.concatenate([p.emi[name] for p in parts], axis=1)
+        for name, value in first.items()
+    }
 
 
 def measured_linearity(job: Job) -> dict[str, np.ndarray]:

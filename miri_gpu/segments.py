@@ -116,6 +116,10 @@ class Segment:
         """The SCI pixels as they lie on disk, mapped and not read."""
         return self.samples.mapped()
 
+    def __getstate__(self):
+        """What travels to another process, which maps the pixels by itself."""
+        return {name: value for name, value in vars(self).items() if name != "raw"}
+
 
 def open_segments(paths: Sequence[str | Path], *, partial: bool = False) -> tuple[Segment, ...]:
     """Open the segments of one observation, in any order, and check that they belong together.

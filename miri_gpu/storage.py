@@ -48,9 +48,13 @@ class Room:
     folder: Path | None = None
 
     @classmethod
-    def of(cls, backend: Backend, memory_bytes: int, folder: Path | None = None) -> "Room":
+    def of(
+        cls, backend: Backend, memory_bytes: int, n_sharing: int = 1, folder: Path | None = None
+    ) -> "Room":
         """Shares of the memory of the device and, where that is a GPU, of what the host has."""
-        on_host = memory_bytes if backend.name != "cupy" else free_host_memory_bytes()
+        on_host = memory_bytes
+        if backend.name == "cupy":
+            on_host = free_host_memory_bytes() // n_sharing
         return cls(
             bytes_on_device=int(_SHARE_KEPT * memory_bytes),
             bytes_on_host=int(_SHARE_KEPT * on_host),

@@ -52,7 +52,7 @@ def save(plan, folder, workers, monkeypatch):
         return ramp_writer(paths[-1], segment, facts, plan.recipe, plan.calibration)
 
     with monkeypatch.context() as patch:
-        patch.setattr(reduction.Workers, "of", lambda *_: workers)
+        patch.setattr(reduction.Workers, "of", lambda *_, **__: workers)
         run_plan(plan, on_rates=lambda _, found: rates.append(found), on_ramps=sink)
     return paths, rates
 
