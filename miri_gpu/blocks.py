@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 _BYTES_IN_CACHE = 4 << 20  # samples that a CPU core takes through some steps at once, as float32
 _BLOCK_ON_CPU = 12 << 20  # samples of a block, as float32: it holds several such passes
 _BLOCK_ON_GPU = 1 << 30  # enough to be busy with; with less, reading and computing overlap more
+_ITEMS_OF_A_BLOCK = 4  # at least, where the memory has room for them
 _THREADS_ON_GPU = 4  # while one computes, others read and copy
 _TEMPORARIES = 6  # peak memory of a block over its samples as float32
 _SHARE_OF_FREE_MEMORY = 0.75
@@ -36,6 +37,8 @@ class Workers:
         Samples of one block, as float32.
     bytes_per_pass : int
         Of these, how many go through a chain of steps together.
+    bytes_in_work : int
+        Samples that the blocks of all threads may have in memory.
     room : Room
         For what is kept of a whole segment.
     backend : Backend or None
@@ -45,6 +48,7 @@ class Workers:
     n_threads: int
     bytes_per_block: int
     bytes_per_pass: int = _BYTES_IN_CACHE
+    bytes_in_work: int = 0
     room: Room = field(default_factory=Room)
     backend: Backend | None = None
 
@@ -82,14 +86,20 @@ class Workers:
             n_threads=n_threads,
             bytes_per_block=min(most, together // n_threads),
             bytes_per_pass=_BLOCK_ON_GPU if on_gpu else _BYTES_IN_CACHE,
+            bytes_in_work=together,
             room=Room.of(backend, memory_bytes, n_sharing, scratch),
             backend=backend,
         )
 
     def fitting(self, bytes_per_item: int) -> "Workers":
-        """Fewer threads, where so many single items would not fit the memory."""
-        n_fitting = self.n_threads * self.bytes_per_block // bytes_per_item
-        return replace(self, n_threads=min(self.n_threads, max(1, n_fitting)))
+        """The same, where single items are larger than a block should be: fewer threads if need be.
+
+        A block then has a few items all the same, if there is room: they may share a halo.
+        """
+        in_work = max(self.bytes_in_work, self.n_threads * self.bytes_per_block)
+        n_threads = min(self.n_threads, max(1, in_work // bytes_per_item))
+        roomy = min(in_work // n_threads, _ITEMS_OF_A_BLOCK * bytes_per_item)
+        return replace(self, n_threads=n_threads, bytes_per_block=max(self.bytes_per_block, roomy))
 
     def cut(self, start: int, stop: int, bytes_per_item: int) -> list[slice]:
         """Cut an axis from start to stop into the fewest, even blocks that respect the memory."""

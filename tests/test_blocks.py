@@ -2,7 +2,6 @@
 
 import threading
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -45,11 +44,17 @@ def test_a_gpu_takes_large_blocks_a_cpu_small_ones():
     assert cpu.bytes_per_block >= cpu.bytes_per_pass > 1 << 16
 
 
-def test_threads_are_fewer_where_their_blocks_would_not_fit():
-    workers = Workers(8, 100)
-    assert workers.fitting(100) == workers
-    assert workers.fitting(400) == replace(workers, n_threads=2)
-    assert workers.fitting(10_000) == replace(workers, n_threads=1)
+@pytest.mark.parametrize(
+    ("bytes_per_item", "n_threads", "bytes_per_block"),
+    [(20, 8, 100), (50, 8, 200), (200, 8, 250), (1000, 2, 1000), (10_000, 1, 2000)],
+)
+def test_large_items_get_fewer_threads_and_all_the_room(bytes_per_item, n_threads, bytes_per_block):
+    fitting = Workers(8, 100, bytes_in_work=2000).fitting(bytes_per_item)
+    assert fitting.n_threads == n_threads
+    assert fitting.bytes_per_block == bytes_per_block
+    assert len(fitting.cut(0, 100, bytes_per_item)) == -(
+        -100 // max(1, bytes_per_block // bytes_per_item)
+    )
 
 
 def test_all_blocks_together_keep_to_the_memory():
