@@ -86,14 +86,10 @@ class Backend:
         stream.synchronize()  # then the staged copy may go
         return array
 
-    def run_on_stream(self, work: Callable[..., None], *arguments: Any) -> None:
-        """Do some work; a GPU does that of several threads side by side."""
-        if self.name != "cupy":
-            work(*arguments)
-            return
-        with self.xp.cuda.Stream(non_blocking=True) as stream:
-            work(*arguments)
-            stream.synchronize()
+    def use_stream(self, number: int) -> None:
+        """Let this thread's work on a GPU go on beside that of other threads."""
+        if self.name == "cupy":
+            _stream(self.xp, number).use()
 
     def free_memory_bytes(self) -> int:
         """Memory that a reduction may still take on the device."""
@@ -109,7 +105,7 @@ class Backend:
             self.xp.get_default_pinned_memory_pool().free_all_blocks()
 
     def synchronize(self) -> None:
-        """Wait until the device has done all it was asked; needed to time it."""
+        """Wait until the device has done all that this thread asked of it."""
         if self.name == "cupy":
             self.xp.cuda.get_current_stream().synchronize()
 
@@ -172,6 +168,12 @@ def select(name: str | None = None) -> Backend:
         if name == "cupy":
             raise BackendError(f"{source}: CuPy cannot run here: {error}") from error
         return _numpy_backend(f"no GPU, {error}")
+
+
+@cache
+def _stream(xp: ModuleType, number: int) -> Any:
+    """One stream for each number, for good: what it has freed is kept for itself."""
+    return xp.cuda.Stream(non_blocking=True)
 
 
 @cache

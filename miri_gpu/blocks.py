@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 from miri_gpu.backend import Backend, is_out_of_memory, usable_cores
@@ -127,14 +127,20 @@ class Workers:
         BackendError
             Where not even one item fits the memory.
         """
-        if self.backend is not None:
-            self.backend.synchronize()
         if self.n_threads == 1:
             for block in blocks:
                 self._run_block(work, block)
                 done()
             return
-        with ThreadPoolExecutor(self.n_threads) as pool:
+        numbers = count()
+        begin = None
+        if self.backend is not None:
+            self.backend.synchronize()  # what the streams of the threads do not wait for
+
+            def begin() -> None:
+                self.backend.use_stream(next(numbers))
+
+        with ThreadPoolExecutor(self.n_threads, initializer=begin) as pool:
             futures = [pool.submit(self._run_block, work, block) for block in blocks]
             try:
                 for future in as_completed(futures):
@@ -146,10 +152,9 @@ class Workers:
 
     def _run_block(self, work: Callable[[slice], None], block: slice) -> None:
         try:
-            if self.backend is None:
-                work(block)
-            else:
-                self.backend.run_on_stream(work, block)
+            work(block)
+            if self.backend is not None:
+                self.backend.synchronize()
             return
         except Exception as error:
             if not is_out_of_memory(error):

@@ -224,7 +224,8 @@ def with_custom_linearity(segment: Segment, job: Job) -> Job:
             f"{segment.path}: custom_linearity: the samples of the rows and groups used do not "
             "determine the non-linearity of every amplifier"
         )
-    linearity = expand_linearity(coefficients, detector.N_ROWS, detector.N_COLS)
+    terms = coefficients[: params.highest_power + 1]  # the others are 0
+    linearity = expand_linearity(terms, detector.N_ROWS, detector.N_COLS)
     calibration = replace(
         job.calibration,
         linearity=linearity,

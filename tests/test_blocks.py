@@ -119,32 +119,32 @@ def test_an_interrupt_between_blocks_stops_it_all(n_threads):
     assert len(started) < 100
 
 
-class RefusingBackend(Backend):
-    """Has room for blocks of so many items at once."""
-
-    n_released = 0
-
-    def run_on_stream(self, work, block):
-        if block.stop - block.start > 3:
-            raise MemoryError(f"no room for {block.stop - block.start}")
-        work(block)
+class ReleasingBackend(Backend):
+    def __init__(self):
+        super().__init__("numpy", None, "", "")
+        object.__setattr__(self, "released", [])
 
     def release_memory(self):
-        RefusingBackend.n_released += 1
+        self.released.append(True)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_blocks_that_do_not_fit_the_memory_are_halved(n_threads, caplog):
-    backend, seen, reported = RefusingBackend("numpy", None, "", ""), [], []
-    RefusingBackend.n_released = 0
-    workers = Workers(n_threads, 1, backend=backend)
-    workers.run(seen.append, [slice(0, 10), slice(10, 13)], lambda: reported.append(1))
+    backend, seen, reported = ReleasingBackend(), [], []
+
+    def work(block):
+        if block.stop - block.start > 3:
+            raise MemoryError("no room")
+        seen.append(block)
+
+    Workers(n_threads, 1, backend=backend).run(
+        work, [slice(0, 10), slice(10, 13)], lambda: reported.append(1)
+    )
     assert sorted(seen, key=lambda block: block.start) == [
         slice(0, 2), slice(2, 5), slice(5, 7), slice(7, 10), slice(10, 13)
     ]  # fmt: skip
-    assert len(reported) == 2
+    assert len(reported) == 2 and len(backend.released) == 3
     assert "out of memory with a block of 10: halved" in caplog.text
-    assert RefusingBackend.n_released == 3
 
 
 def test_no_room_for_a_single_item_is_an_error_of_the_user():

@@ -50,18 +50,20 @@ def correct_linearity(ramps: Ramps, coefficients: Array, coefficients_dq: Array)
 
 def _corrected(ramps: Ramps, coefficients: Array, *, xp) -> Array:
     data = xp.empty_like(ramps.data)
+    value = xp.empty(data[:, 0].shape, dtype=xp.float32)
     for group in range(data.shape[1]):
         samples = ramps.data[:, group]
+        _polynomial(coefficients, samples, out=value, xp=xp)
         saturated = (ramps.groupdq[:, group] & SATURATED) != 0
-        data[:, group] = xp.where(saturated, samples, _polynomial(coefficients, samples))
+        xp.copyto(value, samples, where=saturated)
+        data[:, group] = value
     return data
 
 
-def _polynomial(coefficients: Array, samples: Array) -> Array:
+def _polynomial(coefficients: Array, samples: Array, *, out: Array, xp) -> None:
     """Horner's rule, in the samples' own precision."""
-    value = coefficients[-1] * samples
+    xp.multiply(coefficients[-1], samples, out=out)
     for power in range(coefficients.shape[0] - 2, 0, -1):
-        value += coefficients[power]
-        value *= samples
-    value += coefficients[0]
-    return value
+        out += coefficients[power]
+        out *= samples
+    out += coefficients[0]
