@@ -4,7 +4,7 @@ No result may depend on where an axis is cut, so sizes are chosen for speed and 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from itertools import count, pairwise
@@ -132,15 +132,11 @@ class Workers:
                 self._run_block(work, block)
                 done()
             return
-        numbers = count()
-        begin = None
         if self.backend is not None:
-            self.backend.synchronize()  # what the streams of the threads do not wait for
-
-            def begin() -> None:
-                self.backend.use_stream(next(numbers))
-
-        with ThreadPoolExecutor(self.n_threads, initializer=begin) as pool:
+            self.backend.synchronize()  # the streams of the threads do not wait for what was asked
+        with ThreadPoolExecutor(
+            self.n_threads, initializer=self._begin, initargs=(count(),)
+        ) as pool:
             futures = [pool.submit(self._run_block, work, block) for block in blocks]
             try:
                 for future in as_completed(futures):
@@ -149,6 +145,10 @@ class Workers:
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
+
+    def _begin(self, numbers: Iterator[int]) -> None:
+        if self.backend is not None:
+            self.backend.use_stream(next(numbers))
 
     def _run_block(self, work: Callable[[slice], None], block: slice) -> None:
         try:
