@@ -27,6 +27,7 @@ from miri_gpu.ramps.ramp_segments import (
     slope_coefficients,
     weighting_class,
 )
+from miri_gpu.ramps.sorted_columns import median_of_planes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,9 @@ def fit_ramps(
     used, n_fitted = _group_range(dropped)
     data, groupdq = ramps.data[:, used], groupdq[:, used]
 
-    median, is_whole = _medians_of_whole_ramps(data[:, :n_fitted], xp=xp)
+    # as if no sample were flagged; where one is NaN, or flagged after all, it is replaced below
+    steps = data[:, 1:n_fitted] - data[:, : n_fitted - 1]
+    median, is_whole = median_of_planes(steps, xp=xp)
     is_whole &= union_of_flags(groupdq[:, :n_fitted], axis=1) == 0
     flags = union_of_flags(groupdq, axis=1)
     broken = gather_broken_ramps(
@@ -176,22 +179,6 @@ def _group_range(dropped):
     return slice(first, stop), last + 1 - first
 
 
-def _medians_of_whole_ramps(data, *, xp):
-    """Median slope of each ramp, as if no sample were flagged, and whether no sample is NaN.
-
-    Returns
-    -------
-    median : (n_ints, n_rows, n_cols) float64 [DN / group]
-    is_whole : (n_ints, n_rows, n_cols) bool
-    """
-    n_ints, n_groups, n_rows, n_cols = data.shape
-    differences = xp.empty((n_ints, n_rows, n_cols, n_groups - 1), dtype=xp.float32)
-    differences[...] = xp.moveaxis(data[:, 1:] - data[:, :-1], 1, -1)
-    differences.sort(axis=-1)  # NaN last
-    lower, upper = differences[..., (n_groups - 2) // 2], differences[..., (n_groups - 1) // 2]
-    return (lower.astype(xp.float64) + upper) / 2, ~xp.isnan(differences[..., -1])
-
-
 def _pixel_noise(median, read_noise, gain, dark_current, readout, *, xp) -> PixelNoise:
     """What the variances of a pixel's slopes are made of, from its mean median slope."""
     group_time = readout.group_time_s
@@ -237,9 +224,20 @@ def _slopes(data, noise, *, xp):
     n_groups = data.shape[1]
     rise = data[:, -1].astype(xp.float64) - data[:, 0]
     weighting = weighting_class(rise, noise.sample_var, noise.gain, xp=xp)
-    table = xp.asarray(slope_coefficients(n_groups)[:, n_groups].T.astype("float32"))
-    slope = xp.zeros(rise.shape, dtype=xp.float32)
+    table = slope_coefficients(n_groups)[:, n_groups].astype("float32")
+    slopes = {k: xp.zeros(rise.shape, dtype=xp.float32) for k in _present(weighting, len(table))}
+    term = xp.empty(rise.shape, dtype=xp.float32)
     for g in range(n_groups // 2):
         mirror = n_groups - 1 - g
-        slope += xp.take(table[mirror], weighting) * (data[:, mirror] - data[:, g])
-    return slope
+        difference = data[:, mirror] - data[:, g]
+        for k, slope in slopes.items():
+            slope += xp.multiply(difference, table[k, mirror], out=term)
+    chosen = xp.zeros(rise.shape, dtype=xp.float32)
+    for k, slope in slopes.items():
+        xp.copyto(chosen, slope, where=weighting == k)
+    return chosen
+
+
+def _present(weighting, n_weightings) -> list[int]:
+    """Which weightings occur."""
+    return [k for k in range(n_weightings) if bool((weighting == k).any())]
