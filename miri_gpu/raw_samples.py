@@ -98,6 +98,8 @@ def encoded_samples(raw: np.ndarray) -> np.ndarray:
 def decode_samples(raw: Array, *, xp) -> Array:
     """Turn samples that have travelled into float32 DN, on the device they are on."""
     if raw.dtype == xp.uint16:
-        native = (raw << 8) | (raw >> 8)
-        return (native ^ 0x8000).astype(xp.float32)
+        native = raw << 8
+        native |= raw >> 8
+        native ^= 0x8000
+        return native.astype(xp.float32)
     return raw

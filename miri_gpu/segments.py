@@ -41,7 +41,7 @@ class Segment:
     science: object
     times: dict[str, np.ndarray]
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """(n_ints, n_groups, n_rows, n_cols), or without groups for rate images."""
         n_axes = self.science["NAXIS"]
@@ -57,7 +57,7 @@ class Segment:
         """Number of integrations in this segment."""
         return self.shape[0]
 
-    @property
+    @cached_property
     def n_groups(self) -> int:
         """Number of groups of each integration, as observed."""
         return self.primary["NGROUPS"]
@@ -67,7 +67,7 @@ class Segment:
         """Which segment of the exposure this is, from 1."""
         return self._number("EXSEGNUM", 1)
 
-    @property
+    @cached_property
     def first_integration(self) -> int:
         """Index in the whole exposure, from 0, of the segment's first integration."""
         return self._number("INTSTART", 1) - 1
@@ -82,7 +82,7 @@ class Segment:
         """Name of the target, as in a catalogue or else as the proposer called it."""
         return self.primary.get("TARGNAME") or self.primary.get("TARGPROP", "unnamed target")
 
-    @property
+    @cached_property
     def readout(self) -> Readout:
         """How the samples were taken."""
         frame_time_s = self._number("TFRAME", detector.FRAME_TIME_S)

@@ -49,21 +49,12 @@ def correct_linearity(ramps: Ramps, coefficients: Array, coefficients_dq: Array)
 
 
 def _corrected(ramps: Ramps, coefficients: Array, *, xp) -> Array:
-    data = xp.empty_like(ramps.data)
-    value = xp.empty(data[:, 0].shape, dtype=xp.float32)
-    for group in range(data.shape[1]):
-        samples = ramps.data[:, group]
-        _polynomial(coefficients, samples, out=value, xp=xp)
-        saturated = (ramps.groupdq[:, group] & SATURATED) != 0
-        xp.copyto(value, samples, where=saturated)
-        data[:, group] = value
-    return data
-
-
-def _polynomial(coefficients: Array, samples: Array, *, out: Array, xp) -> None:
     """Horner's rule, in the samples' own precision."""
-    xp.multiply(coefficients[-1], samples, out=out)
+    samples = ramps.data
+    value = coefficients[-1] * samples
     for power in range(coefficients.shape[0] - 2, 0, -1):
-        out += coefficients[power]
-        out *= samples
-    out += coefficients[0]
+        value += coefficients[power]
+        value *= samples
+    value += coefficients[0]
+    xp.copyto(value, samples, where=(ramps.groupdq & SATURATED) != 0)
+    return value

@@ -95,18 +95,14 @@ def flag_saturation(
 
 def _flag_full_ramps(ramps, limit, reach, *, xp) -> Array:
     n_groups = ramps.data.shape[1]
-    full = xp.full(ramps.data[:, 0].shape, n_groups, dtype=xp.int16)  # the first group that is
-    for group in reversed(range(n_groups)):
-        xp.copyto(full, xp.int16(group), where=ramps.data[:, group] >= limit)
-    full = _earliest_around(full, reach, xp=xp)
-    flagged_before = bool(((ramps.groupdq & SATURATED) != 0).any())
-    groupdq = ramps.groupdq.copy()
-    for group in range(n_groups):
-        spilled = full <= group
-        if flagged_before:  # their neighbours, too, but group by group
-            spilled |= _grown(_has(groupdq[:, group], SATURATED), reach)
-        groupdq[:, group] |= _flags(spilled, SATURATED, xp=xp)
-        groupdq[:, group] |= _flags(ramps.data[:, group] <= 0, AD_FLOOR | DO_NOT_USE, xp=xp)
+    group = xp.arange(n_groups, dtype=xp.int16)[:, None, None]
+    first = xp.where(ramps.data >= limit, group, xp.int16(n_groups)).min(axis=1)
+    spilled = _earliest_around(first, reach, xp=xp)[:, None] <= group
+    before = _has(ramps.groupdq, SATURATED)
+    if bool(before.any()):  # their neighbours, too, but group by group
+        spilled |= _grown(before, reach)
+    groupdq = ramps.groupdq | _flags(spilled, SATURATED, xp=xp)
+    groupdq |= _flags(ramps.data <= 0, AD_FLOOR | DO_NOT_USE, xp=xp)
     return groupdq
 
 
