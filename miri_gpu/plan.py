@@ -138,7 +138,7 @@ def make_plan(
         recipe = recipe.updated({"flat_field": {"skip": True}}, "rate images")
     chosen = backends.select(backend)
     calibration = load_calibration(
-        segments[0].path,
+        (segments[0].primary, segments[0].science),
         references=references,
         types=reference_types(recipe, from_ramps=segments[0].holds_ramps),
     )
