@@ -1,15 +1,13 @@
 """Find outliers against smooth spatial profiles, and replace them."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array, ArrayBundle
-from miri_gpu.detector import OUTLIER
 from miri_gpu.parameters import Parameters, option
-from miri_gpu.rates.outlier_fits import fit_windows
+from miri_gpu.rates.outlier_fits import Windows, clean_windows, orthonormal_polynomials
 from miri_gpu.rates.profile import build_profile
 
 TRACE_COLUMN = 36  # outliers are counted around it
@@ -124,26 +122,31 @@ def clean_outliers(
             profile=xp.full(data.shape, xp.nan, dtype=xp.float32),
             n_outliers=count_flagged(dq),
         )
-    good = xp.isfinite(data) & ((dq & bit_mask(params.dq_bits_to_mask)) == 0)
-    windows = cut_windows(n_rows, params.window_heights)
-    model, kept = fit_windows(data, good, windows, params.poly_order, params.outlier_threshold)
-    flagged = dq | xp.where(kept, 0, OUTLIER).astype(dq.dtype)
+    cleaned, flagged, model = clean_windows(
+        data,
+        dq,
+        cut_windows(n_rows, params.window_heights),
+        masked=bit_mask(params.dq_bits_to_mask),
+        order=params.poly_order,
+        threshold=params.outlier_threshold,
+        modelled=slice(left, right),
+    )
     return CleanedFrames(
-        data=xp.where(kept, data, model.astype(data.dtype)),
+        data=cleaned,
         dq=flagged,
-        profile=build_profile(model, left, right),
+        profile=build_profile(model, left, n_cols),
         n_outliers=count_flagged(flagged),
     )
 
 
-def cut_windows(n_rows: int, heights: tuple[int, ...]) -> list[tuple[int, int]]:
+def cut_windows(n_rows: int, heights: tuple[int, ...]) -> Windows:
     """Rows (start, stop) of windows whose heights repeat until all rows are covered."""
     windows, start = [], 0
     while start < n_rows:
         stop = min(start + heights[len(windows) % len(heights)], n_rows)
         windows.append((start, stop))
         start = stop
-    return windows
+    return tuple(windows)
 
 
 def largest_deviation(height: int, order: int) -> float:
@@ -155,8 +158,8 @@ def largest_deviation(height: int, order: int) -> float:
     """
     if height <= order + 1:
         return 0.0
-    basis, _ = np.linalg.qr(np.polynomial.legendre.legvander(np.linspace(-1, 1, height), order))
-    return float(np.sqrt(height * (1 - (basis**2).sum(axis=1).min())))
+    leverage = (orthonormal_polynomials(height, order) ** 2).sum(axis=1)
+    return math.sqrt(height * (1 - leverage.min()))
 
 
 def count_flagged(dq: Array) -> Array:
@@ -171,12 +174,13 @@ def count_flagged(dq: Array) -> Array:
     (n_ints, n_rows, 5) int32
     """
     xp = namespace(dq)
-    flagged = dq != 0
-    counts = [
-        flagged[..., max(TRACE_COLUMN - width, 0) : TRACE_COLUMN + width + 1].sum(axis=-1)
-        for width in range(N_REGION_WIDTHS)
-    ]
-    return xp.stack(counts, axis=-1).astype(xp.int32)
+    first = TRACE_COLUMN - N_REGION_WIDTHS + 1
+    flagged = (dq[..., first : TRACE_COLUMN + N_REGION_WIDTHS] != 0).astype(xp.int32)
+    middle = N_REGION_WIDTHS - 1
+    counts = [flagged[..., middle]]
+    for width in range(1, N_REGION_WIDTHS):
+        counts.append(counts[-1] + flagged[..., middle - width] + flagged[..., middle + width])
+    return xp.stack(counts, axis=-1)
 
 
 def bit_mask(bits: tuple[int, ...]) -> int:
