@@ -52,6 +52,20 @@ template <typename T> static T __shfl_xor_sync(unsigned mask, T value, unsigned 
     return __shfl_sync(mask, value, threadIdx.x ^ step);
 }
 
+static inline double __longlong_as_double(long long bits)
+{
+    double value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline long long __double_as_longlong(double value)
+{
+    long long bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
 static inline float __int_as_float(int bits)
 {
     float value;
