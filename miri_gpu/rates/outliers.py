@@ -108,34 +108,56 @@ def clean_outliers(
     """
     xp = namespace(data, dq)
     params = CleanOutliersParams() if params is None else params
-    n_rows, n_cols = data.shape[1:]
+    n_cols = data.shape[2]
     left, right = params.spatial_profile_left_idx, params.spatial_profile_right_idx
     if right > n_cols:
         raise ValueError(
             f"{params.step}.spatial_profile_right_idx: expected at most the number of columns "
             f"({n_cols}), got {right}"
         )
-    if params.no_clean:
-        return CleanedFrames(
-            data=xp.where(xp.isnan(data), data.dtype.type(0), data),
-            dq=dq,
-            profile=xp.full(data.shape, xp.nan, dtype=xp.float32),
-            n_outliers=count_flagged(dq),
-        )
-    cleaned, flagged, model = clean_windows(
-        data,
-        dq,
-        cut_windows(n_rows, params.window_heights),
-        masked=bit_mask(params.dq_bits_to_mask),
-        order=params.poly_order,
-        threshold=params.outlier_threshold,
-        modelled=slice(left, right),
-    )
+    cleaned, flagged, model = _cleaned(data, dq, params, slice(left, right), xp=xp)
+    unknown = xp.full(data.shape, xp.nan, dtype=xp.float32)
     return CleanedFrames(
         data=cleaned,
         dq=flagged,
-        profile=build_profile(model, left, n_cols),
+        profile=unknown if params.no_clean else build_profile(model, left, n_cols),
         n_outliers=count_flagged(flagged),
+    )
+
+
+def replace_outliers(
+    data: Array, dq: Array, *, params: CleanOutliersParams | None = None
+) -> tuple[Array, Array]:
+    """Do what `clean_outliers` does, for the pixels alone: of whole frames, or of some columns.
+
+    Parameters
+    ----------
+    data : (n_ints, n_rows, n_cols) float
+    dq : (n_ints, n_rows, n_cols) uint32
+    params : CleanOutliersParams
+
+    Returns
+    -------
+    data, dq : as in CleanedFrames
+    """
+    xp = namespace(data, dq)
+    params = CleanOutliersParams() if params is None else params
+    cleaned, flagged, _ = _cleaned(data, dq, params, slice(0, 0), xp=xp)
+    return cleaned, flagged
+
+
+def _cleaned(data: Array, dq: Array, params: CleanOutliersParams, modelled: slice, *, xp):
+    """Cleaned pixels, their flags, and the model of some columns, as `clean_windows` gives it."""
+    if params.no_clean:
+        return xp.where(xp.isnan(data), data.dtype.type(0), data), dq, None
+    return clean_windows(
+        data,
+        dq,
+        cut_windows(data.shape[1], params.window_heights),
+        masked=bit_mask(params.dq_bits_to_mask),
+        order=params.poly_order,
+        threshold=params.outlier_threshold,
+        modelled=modelled,
     )
 
 
