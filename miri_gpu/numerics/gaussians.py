@@ -55,22 +55,21 @@ def fit_gaussians(curves: Array, points: Array, start: Array, good: Array | None
     damping = xp.full((fit.shape[0], 1), 1e-3)
     running = weight.sum(axis=-1, keepdims=True) >= _N_PARAMETERS
     converged = xp.zeros_like(running)
-    residual, slopes = _linearised(fit, known, points, weight, xp=xp)
-    cost = (residual * residual).sum(axis=-1, keepdims=True)
+    sums = _look(fit, known, points, weight, xp=xp)
 
     for _ in range(_MAX_ITERATIONS):
-        step = _damped_step(residual, slopes, damping, xp=xp)
+        step = _damped_step(sums, damping, xp=xp)
         trial = xp.clip(fit + step, -_LARGEST, _LARGEST)
-        trial_residual, trial_slopes = _linearised(trial, known, points, weight, xp=xp)
-        trial_cost = (trial_residual * trial_residual).sum(axis=-1, keepdims=True)
-        better = running & (trial_cost < cost)  # False for NaN
+        trial_sums = _look(trial, known, points, weight, xp=xp)
+        better = running & (trial_sums[0] < sums[0])  # False for NaN
         small = xp.abs(step) <= _TOLERANCE * (xp.abs(fit) + _TOLERANCE * xp.abs(fit[:, :1]))
         converged = converged | (running & small.all(axis=-1, keepdims=True))
 
         fit = xp.where(better, trial, fit)
-        cost = xp.where(better, trial_cost, cost)
-        residual = xp.where(better, trial_residual, residual)
-        slopes = [xp.where(better, new, old) for new, old in zip(trial_slopes, slopes, strict=True)]
+        sums = [
+            xp.where(better[..., None] if new.ndim == 3 else better, new, old)
+            for new, old in zip(trial_sums, sums, strict=True)
+        ]
         damping = xp.where(better, damping * 0.1, damping * 10.0)
         damping = xp.clip(damping, 1e-15, 1e15)
         running = running & ~converged & ~xp.isnan(step).any(axis=-1, keepdims=True)
@@ -110,17 +109,22 @@ def _fit_by_kernel(known: Array, points: Array, weight: Array, start: Array, *, 
     return fits
 
 
-def _linearised(
-    fit: Array, curves: Array, points: Array, weight: Array, *, xp
-) -> tuple[Array, list[Array]]:
-    """Weighted residuals, and the derivatives of the model by its parameters."""
+def _look(fit: Array, curves: Array, points: Array, weight: Array, *, xp) -> list[Array]:
+    """The cost (n_curves, 1) of these parameters, its gradient (n_curves, 4) and its curvature
+    (n_curves, 4, 4): sums over the points.
+    """
     amplitude, centre, sigma, base = (fit[:, k : k + 1] for k in range(_N_PARAMETERS))
     width = xp.where(sigma < 0, -1.0, 1.0) * xp.maximum(xp.abs(sigma), _SMALLEST_SIGMA)
     distance = (points - centre) / width
     bell = _exponential(-0.5 * distance * distance, xp=xp)
-    slope = amplitude / width * (bell * distance)
-    slopes = [weight * bell, weight * slope, weight * slope * distance, weight]
-    return weight * (curves - base - amplitude * bell), slopes
+    by_centre = weight * (amplitude / width * (bell * distance))
+    slopes = xp.stack([weight * bell, by_centre, by_centre * distance, weight], axis=1)
+    residual = weight * (curves - base - amplitude * bell)
+    return [
+        (residual * residual).sum(axis=-1, keepdims=True),
+        (slopes * residual[:, None]).sum(axis=-1),
+        (slopes[:, :, None] * slopes[:, None]).sum(axis=-1),
+    ]
 
 
 def _exponential(v: Array, *, xp) -> Array:
@@ -141,12 +145,11 @@ def _exponential(v: Array, *, xp) -> Array:
     return total * ((shifted.view(xp.int64) + 1023) << 52).view(xp.float64)
 
 
-def _damped_step(residual: Array, slopes: list[Array], damping: Array, *, xp) -> Array:
+def _damped_step(sums: list[Array], damping: Array, *, xp) -> Array:
     """The step of Levenberg and Marquardt; NaN where the curvature is singular."""
-    gradient = xp.stack([(slope * residual).sum(axis=-1) for slope in slopes], axis=-1)
-    rows = [xp.stack([(a * b).sum(axis=-1) for b in slopes], axis=-1) for a in slopes]
-    curvature = xp.stack(rows, axis=-2)
-    scale = xp.sqrt(xp.stack([curvature[:, k, k] for k in range(_N_PARAMETERS)], axis=-1))
+    _, gradient, curvature = sums
+    diagonal = xp.arange(_N_PARAMETERS)
+    scale = xp.sqrt(curvature[:, diagonal, diagonal])
     determined = (scale > 0) & xp.isfinite(scale)
     scale = xp.where(determined, scale, 1.0)
     # scaled to a unit diagonal, so that units and sizes of the parameters do not matter
