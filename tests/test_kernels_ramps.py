@@ -35,9 +35,9 @@ def both(kernel_xp, monkeypatch):
         monkeypatch.delenv("MIRI_GPU_KERNELS")
         launched = []
 
-        def launch(xp, name, *arguments):
+        def launch(xp, name, *arguments, **options):
             launched.append(name)
-            launch_kernel(kernel_xp, name, *arguments)
+            launch_kernel(kernel_xp, name, *arguments, **options)
 
         launch_kernel = kernels.launch
         monkeypatch.setattr(kernels, "launch", launch)
@@ -207,6 +207,48 @@ def test_jumps_where_all_are_alike(both, rng, n_ints, case):
     for fewest in (5, 1000):
         params = JumpParams(min_diffs_single_pass=fewest, minimum_sigclip_groups=10**6)
         assert_equal(both(flag_jumps, ramps, read_noise, gain, params=params, readout=READOUT))
+
+
+def many_differences(rng, kind, shape):
+    """Differences whose middle is hard to find."""
+    if kind == "whole numbers":
+        return rng.integers(-9, 10, shape)
+    if kind == "two values":
+        return rng.choice([3.0, 4.0], shape)
+    if kind == "half are zero":
+        return rng.normal(0, 9, shape) * (rng.random(shape) < 0.5)
+    if kind == "all magnitudes":
+        return rng.choice([-1, 1], shape) * 10.0 ** rng.uniform(-30, 15, shape)
+    if kind == "few usable":
+        return np.where(rng.random(shape) < 0.01, rng.normal(5, 3, shape), np.nan)
+    crowded = 5 + 1e-6 * rng.normal(0, 1, shape)  # "crowded"
+    return np.where(rng.random(shape) < 0.9, crowded, rng.normal(0, 1e4, shape))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["whole numbers", "two values", "half are zero", "all magnitudes", "few usable", "crowded"],
+)
+@pytest.mark.parametrize("fewest", [5, 1000])
+@pytest.mark.parametrize("n_ints", [30, 300])
+def test_jumps_among_many_differences(both, rng, kernel_xp, kind, fewest, n_ints):
+    n_ints = n_ints if kernel_xp is np else n_ints // 10
+    ramps, read_noise, gain = jump_fit_cases.faultless(rng, n_ints, 60, 3, 9)
+    data = np.zeros(ramps.data.shape, dtype=np.float32)
+    data[:, 1::3] = many_differences(rng, kind, data[:, 1::3].shape)
+    data[:, 2::3] = np.nan  # leaves each difference as it is
+    ramps, gain = replace(ramps, data=data), np.ones_like(gain)
+    least = 1e-3  # so that all depends on the very middle
+    params = JumpParams(
+        rejection_threshold=least,
+        three_group_rejection_threshold=least,
+        four_group_rejection_threshold=least,
+        min_diffs_single_pass=fewest,
+        minimum_sigclip_groups=10**6,
+    )
+    found = both(flag_jumps, ramps, read_noise, gain, params=params, readout=READOUT)
+    assert_equal(found)
+    assert found[0].groupdq.any()
 
 
 # --- the ramp fit
