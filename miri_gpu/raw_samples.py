@@ -12,6 +12,7 @@ from threading import Thread
 
 import numpy as np
 
+from miri_gpu import kernels
 from miri_gpu.containers import Array
 
 _FRAMES_AHEAD = 512  # that the system is asked for before the first of them is waited for
@@ -97,9 +98,13 @@ def encoded_samples(raw: np.ndarray) -> np.ndarray:
 
 def decode_samples(raw: Array, *, xp) -> Array:
     """Turn samples that have travelled into float32 DN, on the device they are on."""
-    if raw.dtype == xp.uint16:
-        native = raw << 8
-        native |= raw >> 8
-        native ^= 0x8000
-        return native.astype(xp.float32)
-    return raw
+    if raw.dtype != xp.uint16:
+        return raw
+    if kernels.available(xp):
+        samples = xp.empty(raw.shape, dtype=xp.float32)
+        kernels.launch(xp, "decode_samples", raw.size, xp.ascontiguousarray(raw), samples)
+        return samples
+    native = raw << 8
+    native |= raw >> 8
+    native ^= 0x8000
+    return native.astype(xp.float32)

@@ -9,10 +9,8 @@ import pytest
 from astropy.io import fits
 from shell_cases import edited
 
-from miri_gpu.backend import to_host
 from miri_gpu.errors import SegmentError
 from miri_gpu.integration_times import TIME_COLUMNS
-from miri_gpu.raw_samples import decode_samples, encoded_samples
 from miri_gpu.segments import open_segment, open_segments
 
 
@@ -318,59 +316,7 @@ def test_times_of_a_real_header(tmp_path, caplog):
     np.testing.assert_allclose(late_s, header["BARTDELT"], atol=0.1)
 
 
-# --- pixels
-
-
-def test_samples_are_decoded_on_every_backend(on_backend):
-    samples = np.array([0, 1, 255, 256, 32767, 32768, 40000, 65535], dtype=np.uint16)
-    on_disk = (samples ^ 0x8000).view(np.int16).astype(">i2")
-    on_disk.flags.writeable = False
-    decoded = decode_samples(on_backend(encoded_samples(on_disk)), xp=on_backend.xp)
-    assert decoded.dtype == np.float32
-    assert np.array_equal(to_host(decoded), samples.astype(np.float32))
-
-
-def test_float_samples_keep_their_values(on_backend):
-    on_disk = np.array([0.5, -3.25, np.nan, 1e5], dtype=">f4")
-    decoded = decode_samples(on_backend(encoded_samples(on_disk)), xp=on_backend.xp)
-    assert decoded.dtype == np.dtype("=f4")
-    np.testing.assert_array_equal(to_host(decoded), on_disk)
-
-
-def decoded(raw):
-    return decode_samples(encoded_samples(raw), xp=np)
-
-
-@pytest.mark.parametrize("integrations", [[0, 1, 2, 3, 4, 5], [1, 4], [3]])
-@pytest.mark.parametrize("rows", [slice(0, 416), slice(7, 8), slice(400, 416)])
-def test_any_rows_of_any_integrations_are_read(observation, integrations, rows):
-    """As astropy reads them, scaled; mapped, or read by themselves."""
-    path = observation.segments[0]
-    segment = open_segment(path)
-    with fits.open(path) as hdus:
-        expected = hdus["SCI"].data[integrations][:, :, rows].astype(np.float32)
-    read = segment.samples.read_rows(rows, np.array(integrations))
-    np.testing.assert_array_equal(decoded(read), expected)
-    np.testing.assert_array_equal(decoded(segment.raw[integrations][:, :, rows]), expected)
-
-
-def test_ramps_in_float32_are_read_too(variant, small):
-    def as_float(hdus):
-        hdus["SCI"].data = hdus["SCI"].data.astype(np.float32)
-
-    segment = open_segment(variant(change=as_float))
-    raw = segment.samples.read_rows(slice(10, 20), np.arange(2))
-    expected = open_segment(small).samples.read_rows(slice(10, 20), np.arange(2))
-    np.testing.assert_array_equal(decoded(raw), decoded(expected))
-
-
-def test_a_file_that_loses_its_end_while_it_is_read_is_an_error(variant):
-    path = variant()
-    samples = open_segment(path).samples
-    with path.open("r+b") as file:
-        file.truncate(samples.offset + samples.n_bytes - 100)
-    with pytest.raises(OSError, match="truncated while it was read"):
-        samples.read_rows(slice(410, 416), np.arange(samples.shape[0]))
+# --- what is refused, what is made up for
 
 
 def test_ramps_that_are_calibrated_already_are_refused(observation, tmp_path):
