@@ -16,14 +16,36 @@ from miri_gpu.storage import Room
 
 log = logging.getLogger(__name__)
 
-_BYTES_IN_CACHE = 4 << 20  # samples that a CPU core takes through some steps at once, as float32
-_BLOCK_ON_CPU = 12 << 20  # samples of a block, as float32: it holds several such passes
-_BLOCK_ON_GPU = 1 << 30  # enough to be busy with; with less, reading and computing overlap more
-_ITEMS_OF_A_BLOCK = 4  # at least, where the memory has room for them
-_THREADS_ON_GPU = 4  # while one computes, others read and copy
-_TEMPORARIES = 6  # peak memory of a block over its samples as float32
 _SHARE_OF_FREE_MEMORY = 0.75
-_SHARE_OF_BLOCKS = 0.25  # of the memory; the rest is for what is kept of a segment
+_ITEMS_OF_A_BLOCK = 4  # at least, where the memory has room for them
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How a kind of device is kept busy; sizes are those of samples as float32.
+
+    Attributes
+    ----------
+    bytes_per_block, bytes_per_pass : int
+        At most; see Workers.
+    most_threads : int
+    temporaries : int
+        Peak memory of a block over its samples.
+    share : float
+        Of the memory, for the blocks in work; the rest is for what is kept of a segment.
+    """
+
+    bytes_per_block: int
+    bytes_per_pass: int
+    most_threads: int
+    temporaries: int
+    share: float
+
+
+# a pass stays in the cache of a core; a block holds several, to share its halo and its fixed costs
+_CPU = Sizes(12 << 20, 4 << 20, most_threads=1 << 10, temporaries=6, share=0.25)
+# a block has pixels enough for all of a GPU's threads; while one computes, others read and copy
+_GPU = Sizes(4 << 30, 1 << 30, most_threads=4, temporaries=4, share=0.5)
 
 
 @dataclass(frozen=True)
@@ -47,7 +69,7 @@ class Workers:
 
     n_threads: int
     bytes_per_block: int
-    bytes_per_pass: int = _BYTES_IN_CACHE
+    bytes_per_pass: int = _CPU.bytes_per_pass
     bytes_in_work: int = 0
     room: Room = field(default_factory=Room)
     backend: Backend | None = None
@@ -74,19 +96,17 @@ class Workers:
             How many processes share the machine, and the device.
         scratch : folder for what does not fit the memory, or None
         """
-        on_gpu = backend.name == "cupy"
-        n_cores = max(1, usable_cores() // n_sharing)
-        n_threads = min(n_cores, _THREADS_ON_GPU) if on_gpu else n_cores
+        sizes = _GPU if backend.name == "cupy" else _CPU
+        n_threads = min(sizes.most_threads, max(1, usable_cores() // n_sharing))
         if memory_bytes is None:
             memory_bytes = int(_SHARE_OF_FREE_MEMORY * backend.free_memory_bytes())
         memory_bytes //= n_on_device
-        together = int(_SHARE_OF_BLOCKS * memory_bytes) // _TEMPORARIES
-        most = _BLOCK_ON_GPU if on_gpu else _BLOCK_ON_CPU
+        in_work = int(sizes.share * memory_bytes) // sizes.temporaries
         return cls(
             n_threads=n_threads,
-            bytes_per_block=min(most, together // n_threads),
-            bytes_per_pass=_BLOCK_ON_GPU if on_gpu else _BYTES_IN_CACHE,
-            bytes_in_work=together,
+            bytes_per_block=min(sizes.bytes_per_block, in_work // n_threads),
+            bytes_per_pass=sizes.bytes_per_pass,
+            bytes_in_work=in_work,
             room=Room.of(backend, memory_bytes, n_sharing, scratch),
             backend=backend,
         )
