@@ -81,7 +81,6 @@ class Workers:
         memory_bytes: int | None = None,
         *,
         n_sharing: int = 1,
-        n_on_device: int = 1,
         scratch: Path | None = None,
     ) -> "Workers":
         """Keep every core busy with blocks that fit its cache, or a GPU with larger ones.
@@ -92,15 +91,16 @@ class Workers:
         memory_bytes : int or None
             Caps what blocks and all that is kept take together, of the memory of the device; by
             default three quarters of what is free.
-        n_sharing, n_on_device : int
-            How many processes share the machine, and the device.
+        n_sharing : int
+            How many processes share the machine; each has a GPU of its own, if it has any.
         scratch : folder for what does not fit the memory, or None
         """
         sizes = _GPU if backend.name == "cupy" else _CPU
         n_threads = min(sizes.most_threads, max(1, usable_cores() // n_sharing))
         if memory_bytes is None:
             memory_bytes = int(_SHARE_OF_FREE_MEMORY * backend.free_memory_bytes())
-        memory_bytes //= n_on_device
+        if backend.name != "cupy":
+            memory_bytes //= n_sharing
         in_work = int(sizes.share * memory_bytes) // sizes.temporaries
         return cls(
             n_threads=n_threads,

@@ -114,8 +114,7 @@ def run_plan(
     progress = progress or Silent()
     log.info("backend: %s", plan.backend)
     progress.say(f"backend: {plan.backend}")
-    n_wanted = max(1, len(plan.backend.gpus())) if n_workers is None else n_workers
-    n_workers = min(n_wanted, len(plan.segments))
+    n_processes = count_processes(plan, n_workers)
     job = Job(
         plan=plan,
         calibration=plan.calibration.to(plan.backend),
@@ -124,47 +123,48 @@ def run_plan(
     )
     if plan.from_ramps and plan.recipe.runs("custom_linearity"):
         job = with_custom_linearity(plan.segments[-1], job)
-    if n_workers == 1:
+    if n_processes == 1:
         parts = [reduce_segment(segment, job, on_rates, on_ramps) for segment in plan.segments]
     else:
-        gpus = plan.backend.gpus()
-        n_on_device = -(-n_workers // max(1, len(gpus)))
         one = partial(
             _reduce_apart,
-            *(plan, job.calibration.map(to_host), memory_bytes, n_workers, n_on_device, scratch),
-            *(on_rates, on_ramps),
+            plan=plan,
+            calibration=job.calibration.map(to_host),
+            how={"memory_bytes": memory_bytes, "n_sharing": n_processes, "scratch": scratch},
+            sinks=(on_rates, on_ramps),
         )
-        parts = map_in_processes(one, range(len(plan.segments)), n_workers, progress, gpus)
+        numbers, gpus = range(len(plan.segments)), plan.backend.gpus()
+        parts = map_in_processes(one, numbers, n_processes, progress, gpus)
     return assemble(plan, job, parts)
 
 
+def count_processes(plan: Plan, n_workers: int | None) -> int:
+    """How many processes reduce segments: no more than there are segments, or GPUs if any."""
+    n_gpus = len(plan.backend.gpus())
+    n_wanted = max(1, n_gpus) if n_workers is None else n_workers
+    if n_gpus and n_wanted > n_gpus:
+        log.warning("workers: %d asked for, but one for each GPU: %d", n_wanted, n_gpus)
+        n_wanted = n_gpus
+    return min(n_wanted, len(plan.segments))
+
+
 def _reduce_apart(
+    number: int,
+    progress: Progress,
+    *,
     plan: Plan,
     calibration: Calibration,
-    memory_bytes: int | None,
-    n_workers: int,
-    n_on_device: int,
-    scratch: Path | None,
-    on_rates: RateSink | None,
-    on_ramps: RampSink | None,
-    index: int,
-    progress: Progress,
+    how: Mapping[str, Any],
+    sinks: tuple[RateSink | None, RampSink | None],
 ) -> "Part":
     """Reduce one segment of a plan, in one of several processes."""
-    workers = Workers.of(
-        plan.backend,
-        memory_bytes,
-        n_sharing=n_workers,
-        n_on_device=n_on_device,
-        scratch=scratch,
-    )
     job = Job(
         plan=plan,
         calibration=calibration.to(plan.backend),
-        workers=workers,
+        workers=Workers.of(plan.backend, **how),
         progress=progress,
     )
-    return reduce_segment(plan.segments[index], job, on_rates, on_ramps)
+    return reduce_segment(plan.segments[number], job, *sinks)
 
 
 @dataclass(frozen=True)
