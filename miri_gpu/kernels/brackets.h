@@ -153,7 +153,7 @@ DEVICE void find_in_sample(const Brackets *b, Sample *s)
     s->to = to;
 }
 
-/* Values of the sample before and after the place where `share` of those in the bracket are lower. */
+/* Values of the sample before and after where `share` of those in the bracket are lower. */
 DEVICE void sampled_limits(const Sample *s, int k, float share, float *p, float *q)
 {
     const int from = PART(s->from, k), to = PART(s->to, k);

@@ -27,6 +27,8 @@
 #define MOST_GATHERED 32 /* values of a column, by all of its shares */
 #define PART(v, k) (v)
 #define IS_BELOW(a, b) (-(int32_t)((a) < (b)))
+#define IS_EQUAL(a, b) (-(int32_t)((a) == (b)))
+#define IS_NAN(a) (-(int32_t)((a) != (a)))
 #define EACH_MARKED(k, which) for (int k = 0; k < -(which); k++)
 typedef float floats;
 typedef int32_t ints;
@@ -34,13 +36,17 @@ typedef int32_t ints;
 DEVICE floats filled(float x) { return x; }
 DEVICE floats load_row(const float *from) { return *from; }
 DEVICE void store_row(floats x, float *to) { *to = x; }
+DEVICE ints load_ints(const int32_t *from) { return *from; }
+DEVICE void store_ints(ints x, int32_t *to) { *to = x; }
 DEVICE ints load_flags(const uint8_t *from) { return *from; }
+DEVICE floats one_of_eight(const float *from, ints which) { return from[which]; }
 DEVICE ints has_any(ints flags, int bits) { return -((flags & bits) != 0); }
 DEVICE floats sizes_of(floats x) { return fabsf(x); }
 DEVICE floats nan_where(ints which, floats x) { return which ? NAN : x; }
 DEVICE floats chosen(ints which, floats a, floats b) { return which ? a : b; }
 DEVICE floats smaller_of(floats a, floats b) { return a < b ? a : b; }
 DEVICE floats larger_of(floats a, floats b) { return a > b ? a : b; }
+DEVICE int any_of(ints which) { return which; }
 
 DEVICE void wait_for_shares(void) { __syncwarp(SHARING_THREADS); }
 
@@ -94,6 +100,8 @@ DEVICE void exchange_gathered(floats *values, int *n)
 #define EACH_SHARED(i, n) EACH(i, n)
 #define PART(v, k) ((v)[k])
 #define IS_BELOW(a, b) ((ints)((a) < (b)))
+#define IS_EQUAL(a, b) ((ints)((a) == (b)))
+#define IS_NAN(a) ((ints)((a) != (a)))
 typedef float floats __attribute__((vector_size(4 * COLUMNS), aligned(4)));
 typedef int32_t ints __attribute__((vector_size(4 * COLUMNS), aligned(4)));
 
@@ -107,6 +115,10 @@ DEVICE floats load_row(const float *from) { return *(const floats *)from; }
 
 DEVICE void store_row(floats x, float *to) { *(floats *)to = x; }
 
+DEVICE ints load_ints(const int32_t *from) { return *(const ints *)from; }
+
+DEVICE void store_ints(ints x, int32_t *to) { *(ints *)to = x; }
+
 DEVICE ints load_flags(const uint8_t *from)
 {
 #if defined(__AVX512F__)
@@ -116,6 +128,20 @@ DEVICE ints load_flags(const uint8_t *from)
 #else
     const ints flags = {from[0], from[1], from[2], from[3]};
     return flags;
+#endif
+}
+
+/* For each column the number of eight that it says. */
+DEVICE floats one_of_eight(const float *from, ints which)
+{
+#if defined(__AVX512F__)
+    const __m512 eight = _mm512_castps256_ps512(_mm256_loadu_ps(from));
+    return (floats)_mm512_permutexvar_ps((__m512i)which, eight);
+#elif defined(__AVX2__)
+    return (floats)_mm256_permutevar8x32_ps(_mm256_loadu_ps(from), (__m256i)which);
+#else
+    const floats chosen = {from[which[0]], from[which[1]], from[which[2]], from[which[3]]};
+    return chosen;
 #endif
 }
 
@@ -168,6 +194,8 @@ DEVICE uint32_t bits_of(ints which)
 #endif
 }
 
+DEVICE int any_of(ints which) { return bits_of(which) != 0; }
+
 #define EACH_MARKED(k, which)                                                                \
     for (uint32_t left = bits_of(which), k; left && (k = (uint32_t)__builtin_ctz(left), 1); \
          left &= left - 1)
@@ -181,5 +209,14 @@ DEVICE void exchange_gathered(floats *values, int *n) { (void)values, (void)n; }
 #endif
 
 #define EACH_COLUMN(k) for (int k = 0; k < COLUMNS; k++)
+
+/* Store the means of two numbers of each column. */
+DEVICE void store_means(floats x, floats y, double *to)
+{
+    float a[COLUMNS], b[COLUMNS];
+    store_row(x, a);
+    store_row(y, b);
+    EACH_COLUMN(k) to[k] = ((double)a[k] + (double)b[k]) / 2.0;
+}
 
 #endif

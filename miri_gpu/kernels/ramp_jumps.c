@@ -12,7 +12,8 @@
 
 #ifdef __CUDACC__ /* working memory: all of it at once on a GPU, used again on a CPU */
 #define VECTORS 1
-#define COLUMNS_FROM(memory, vector, start, n) ((memory) + (start) / ROW * ROW * (n) + (start) % ROW)
+#define COLUMNS_FROM(memory, vector, start, n) \
+    ((memory) + (start) / ROW * ROW * (n) + (start) % ROW)
 #else
 #define VECTORS (PIXELS / COLUMNS)
 #define COLUMNS_FROM(memory, vector, start, n) ((memory) + (vector) * COLUMNS * (n))

@@ -80,9 +80,9 @@ def median_of_planes(planes, *, xp):
 
 
 def _sorted_in_network(planes, *, xp):
-    """Sort planes at each place (Batcher's odd-even merge sort); one NaN makes the last one NaN."""
+    """Sort planes at each place; one NaN makes the last one NaN."""
     spare = xp.empty_like(planes[0])
-    for low, high in _comparisons(len(planes)):
+    for low, high in comparisons(len(planes)):
         a, b = planes[low], planes[high]
         xp.minimum(a, b, out=spare)
         xp.maximum(a, b, out=b)
@@ -90,18 +90,20 @@ def _sorted_in_network(planes, *, xp):
     return planes
 
 
-def _comparisons(n):
-    """Which two of n places are compared, one pair after the other, so that all end up in order."""
-    reach = 1
-    while reach < n:
-        step = reach
-        while step:
-            for start in range(step % reach, n - step, 2 * step):
-                for low in range(start, min(start + step, n - step)):
-                    if low // (2 * reach) == (low + step) // (2 * reach):
-                        yield low, low + step
-            step //= 2
-        reach *= 2
+def comparisons(n: int) -> list[tuple[int, int]]:
+    """Which two of n values to put in order, one pair after the other, until all are sorted.
+
+    Batcher's odd-even merge sort: blocks of sorted values are merged two by two.
+    """
+    pairs = []
+    half = 1
+    while half < n:
+        for step in (half >> k for k in range(half.bit_length())):
+            for block in range(0, n, 2 * half):
+                for first in range(block + step % half, block + 2 * half - step, 2 * step):
+                    pairs += [(i, i + step) for i in range(first, min(first + step, n - step))]
+        half *= 2
+    return pairs
 
 
 def count_valid(columns):
