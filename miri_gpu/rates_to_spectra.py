@@ -6,6 +6,7 @@ extraction may want the median profile of all of them: they are cleaned beforeha
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -20,7 +21,7 @@ from miri_gpu.ramp_blocks import Job
 from miri_gpu.ramps_to_rates import Fit
 from miri_gpu.rates.errors import fill_unknown_errors
 from miri_gpu.rates.flat import apply_flat
-from miri_gpu.rates.outliers import clean_outliers
+from miri_gpu.rates.outliers import clean_outliers, count_flagged, replace_outliers
 from miri_gpu.rates.trace import fit_trace
 from miri_gpu.segments import Segment
 from miri_gpu.spectra.align import cross_dispersion_profiles
@@ -37,12 +38,11 @@ class Frames(ArrayBundle):
     Attributes
     ----------
     data, err : (n_ints, n_rows, n_cols) float32 [DN/s]
-    read_noise : (n_ints, n_rows, n_cols) float32 [DN/s]
-        Standard deviation of the rates from read noise alone.
+    var_rnoise : (n_ints, n_rows, n_cols) float32 [(DN/s)^2]
     background : (n_ints, n_rows, n_terms) float32 [DN/s]
         What was subtracted, as `measure_background` gives it.
-    profile : (n_ints, n_rows, n_cols) float32
-        Spatial profile, of sum 1 in each row.
+    profile : (n_ints, n_rows, n_cols) float32 or None
+        Spatial profile, of sum 1 in each row, where the extraction is optimal.
     n_outliers : (n_ints, n_rows, 5) int32
         Outliers within 0 .. 4 columns of the trace.
     n_jumps : (n_ints,) int
@@ -51,9 +51,9 @@ class Frames(ArrayBundle):
 
     data: Array
     err: Array
-    read_noise: Array
+    var_rnoise: Array
     background: Array
-    profile: Array
+    profile: Array | None
     n_outliers: Array
     n_jumps: Array
 
@@ -172,22 +172,29 @@ def clean_frames(rates: Rates, job: Job) -> Frames:
     xp = job.backend.xp
     if recipe.runs("flat_field"):
         rates = apply_flat(rates, calibration.flat, calibration.flat_err, calibration.flat_dq)
-    cleaned = clean_outliers(rates.data, rates.dq, params=recipe["clean_outliers"])
-    background = xp.zeros((*rates.data.shape[:2], 1), dtype=xp.float32)
+    data = rates.data
+    background = xp.zeros((*data.shape[:2], 1), dtype=xp.float32)
     if recipe.runs("background_subtract"):
         background = measure_background(
-            cleaned.data, cleaned.dq, params=recipe["background_subtract"]
+            data,
+            rates.dq,
+            params=recipe["background_subtract"],
+            clean=partial(replace_outliers, params=recipe["clean_outliers"]),
         )
-        cleaned = clean_outliers(
-            subtract_background(rates.data, background), rates.dq, params=recipe["clean_outliers"]
-        )
+        data = subtract_background(data, background)
+    profile = None
+    if recipe.runs("extract_1d_optimal"):
+        cleaned = clean_outliers(data, rates.dq, params=recipe["clean_outliers"])
+        data, dq, profile = cleaned.data, cleaned.dq, cleaned.profile
+    else:
+        data, dq = replace_outliers(data, rates.dq, params=recipe["clean_outliers"])
     return Frames(
-        data=cleaned.data,
-        err=fill_unknown_errors(rates.err),
-        read_noise=fill_unknown_errors(xp.sqrt(rates.var_rnoise)),
+        data=data,
+        err=rates.err,
+        var_rnoise=rates.var_rnoise,
         background=background,
-        profile=cleaned.profile,
-        n_outliers=cleaned.n_outliers,
+        profile=profile,
+        n_outliers=count_flagged(dq),
         n_jumps=((rates.dq & detector.JUMP_DET) != 0).sum(axis=(1, 2)),
     )
 
@@ -233,12 +240,13 @@ def _chi_square(fit: Fit, aperture: Aperture) -> Array | None:
 def _extract(frames: Frames, centres: Array, background: Array, job: Job, exposure_time_s: float):
     params = job.recipe.extraction
     if job.recipe.runs("extract_1d_box"):
-        return extract_box(frames.data, frames.err, params=params, centres=centres), params
+        err = fill_unknown_errors(frames.err)
+        return extract_box(frames.data, err, params=params, centres=centres), params
     # the median profile, where it is wanted, was taken over all integrations, not this block's
     spectra = extract_optimal(
         frames.data,
         frames.profile,
-        frames.read_noise,
+        fill_unknown_errors(job.backend.xp.sqrt(frames.var_rnoise)),
         params=replace(params, median_spatial_profile=False),
         gain=job.calibration.gain,
         integration_time_s=exposure_time_s,
