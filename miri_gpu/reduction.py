@@ -24,7 +24,6 @@ from miri_gpu.blocks import Workers
 from miri_gpu.calibration import Calibration
 from miri_gpu.containers import Ramps, Rates, Spectra
 from miri_gpu.plan import Plan, make_plan
-from miri_gpu.processes import map_in_processes
 from miri_gpu.progress import Progress, Silent
 from miri_gpu.ramp_blocks import Job
 from miri_gpu.ramps_to_rates import Fit, segment_to_rates, with_custom_linearity
@@ -126,6 +125,8 @@ def run_plan(
     if n_processes == 1:
         parts = [reduce_segment(segment, job, on_rates, on_ramps) for segment in plan.segments]
     else:
+        from miri_gpu.processes import map_in_processes
+
         one = partial(
             _reduce_apart,
             plan=plan,
