@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from miri_gpu import detector
+from miri_gpu import detector, raw_calibration
 from miri_gpu.backend import Backend, to_host
 from miri_gpu.blocks import Workers, evenly_cut
 from miri_gpu.calibration import Calibration
@@ -22,6 +22,7 @@ from miri_gpu.ramp_steps import Block, FrameCorrections, apply_steps, cut_rows
 from miri_gpu.ramps import jumps, saturation
 from miri_gpu.ramps.emi import EmiModel
 from miri_gpu.ramps.self_calibration import LinearityCalibration
+from miri_gpu.raw_calibration import RawCalibration
 from miri_gpu.raw_samples import decode_samples, encoded_samples
 from miri_gpu.read_ahead import read_ahead
 from miri_gpu.recipe import Recipe
@@ -201,9 +202,33 @@ def load_rows(stretch: Stretch, rows: slice, job: Job, stop: str) -> tuple[Ramps
     n_jump = jump_halo(job.recipe)
     n_grow = block_halo(job.recipe, stretch.segment.readout) - n_jump
     outer, inner = grown(rows, n_jump + n_grow), grown(rows, n_jump)
-    xp, n_ints = job.backend.xp, len(stretch.integrations)
-    n_rows = outer.stop - outer.start
-    passes = job.workers.passes(n_ints, stretch.segment.n_groups * n_rows * detector.N_COLS * 4)
+    bytes_per_int = stretch.segment.n_groups * (outer.stop - outer.start) * detector.N_COLS * 4
+    passes = job.workers.passes(len(stretch.integrations), bytes_per_int)
+    block = block_of(stretch, outer, job)
+    if raw_calibration.runs_on(stretch.segment.samples.travelling_dtype, block, stop):
+        ramps = _calibrate_raw(stretch, outer, inner, job, stop, passes)
+    else:
+        ramps = _apply_in_passes(stretch, outer, inner, job, stop, passes)
+    return ramps, block.rows(within(inner, outer))
+
+
+def _calibrate_raw(stretch, outer, inner, job, stop, passes) -> Ramps:
+    """Read the rows `outer` and apply the steps to `inner`, all of them at once."""
+    xp, n_ints, n_groups = job.backend.xp, len(stretch.integrations), stretch.segment.n_groups
+    calibrate = RawCalibration.of(
+        block_of(stretch, outer, job), within(inner, outer), (n_ints, n_groups), stop, xp=xp
+    )
+    ramps = empty_ramps((n_ints, n_groups), inner, xp=xp)
+    ramps = replace(ramps, pixeldq=calibrate.correction.pixeldq)
+    for ints in passes:
+        raw = read_raw(stretch.part(ints), outer, job)
+        out = replace(ramps, data=ramps.data[ints], groupdq=ramps.groupdq[ints])
+        calibrate(raw, ints.start, out, xp=xp)
+    return ramps
+
+
+def _apply_in_passes(stretch, outer, inner, job, stop, passes) -> Ramps:
+    """Read the rows `outer` and apply the steps to `inner`, one after the other."""
     whole = None
     for ints in passes:
         part = stretch.part(ints)
@@ -212,38 +237,49 @@ def load_rows(stretch: Stretch, rows: slice, job: Job, stop: str) -> tuple[Ramps
         ramps, block = cut_block(ramps, block, outer, inner)
         ramps = apply_steps(ramps, block, start="reset", stop=stop)
         if len(passes) == 1:
-            return ramps, block
+            return ramps
         n_parts = ramps.data.shape[0] // (ints.stop - ints.start)
         if whole is None:
-            shape = (n_ints * n_parts, *ramps.data.shape[1:])
-            whole = Ramps(
-                data=xp.empty(shape, dtype=xp.float32),
-                groupdq=xp.empty(shape, dtype=xp.uint8),
-                pixeldq=ramps.pixeldq,
-            )
+            shape = (len(stretch.integrations) * n_parts, ramps.data.shape[1])
+            whole = empty_ramps(shape, inner, xp=job.backend.xp)
         place = slice(ints.start * n_parts, ints.stop * n_parts)
         whole.data[place], whole.groupdq[place] = ramps.data, ramps.groupdq
         whole = replace(whole, pixeldq=whole.pixeldq | ramps.pixeldq)  # one may flag a pixel
-    return whole, block_of(stretch, inner, job)
+    return whole
+
+
+def empty_ramps(shape: tuple[int, int], rows: slice, *, xp) -> Ramps:
+    """Ramps to be filled, (n_ints, n_groups) of some rows; no pixel is flagged."""
+    image = (rows.stop - rows.start, detector.N_COLS)
+    return Ramps(
+        data=xp.empty((*shape, *image), dtype=xp.float32),
+        groupdq=xp.empty((*shape, *image), dtype=xp.uint8),
+        pixeldq=xp.zeros(image, dtype=xp.uint32),
+    )
 
 
 def read_ramps(stretch: Stretch, rows: slice, job: Job) -> Ramps:
     """Read the samples of some rows to the device, nothing flagged."""
     xp = job.backend.xp
-    if stretch.held is None and not job.maps(stretch.segment):
-        stretch = stretch.holding(rows)
-    samples = stretch.samples(rows)
-    raw = job.backend.filled(
-        samples.shape,
-        stretch.segment.samples.travelling_dtype,
-        lambda out: np.copyto(out, encoded_samples(samples)),
-    )
-    data = decode_samples(raw, xp=xp)
+    data = decode_samples(read_raw(stretch, rows, job), xp=xp)
     return Ramps(
         data=data,
         groupdq=xp.zeros(data.shape, dtype=xp.uint8),
         pixeldq=xp.zeros(data.shape[2:], dtype=xp.uint32),
     )
+
+
+def read_raw(stretch: Stretch, rows: slice, job: Job) -> Array:
+    """Read the samples of some rows to the device, as they travel: (n_ints, n_groups, rows, cols).
+
+    Where the host computes, they stay where they are.
+    """
+    if stretch.held is None and not job.maps(stretch.segment):
+        stretch = stretch.holding(rows)
+    samples = encoded_samples(np.asarray(stretch.samples(rows)))
+    if job.backend.xp is np:
+        return samples
+    return job.backend.filled(samples.shape, samples.dtype, lambda out: np.copyto(out, samples))
 
 
 def block_of(stretch: Stretch, rows: slice, job: Job) -> Block:
@@ -283,7 +319,12 @@ def grown(rows: slice, n_halo: int) -> slice:
     return slice(max(rows.start - n_halo, 0), min(rows.stop + n_halo, detector.N_ROWS))
 
 
+def within(inner: slice, outer: slice) -> slice:
+    """Some rows, counted from the first of others that are around them."""
+    return slice(inner.start - outer.start, inner.stop - outer.start)
+
+
 def cut_block(ramps: Ramps, block: Block, outer: slice, inner: slice) -> tuple[Ramps, Block]:
     """Cut the ramps and all that belongs to them from the outer to the inner rows."""
-    rows = slice(inner.start - outer.start, inner.stop - outer.start)
+    rows = within(inner, outer)
     return cut_rows(ramps, rows), block.rows(rows)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from miri_gpu.backend import namespace
 from miri_gpu.background import subtract_background
 from miri_gpu.calibration import Calibration
 from miri_gpu.containers import Array, Ramps, Readout
@@ -92,14 +93,14 @@ class FrameCorrections:
 class SampleStep:
     """A step that changes nothing but samples, each by itself: others can be taken with it.
 
-    `prepare` says what it does to the ramps of a block.
+    `prepare` says what it does to the (n_ints, n_groups) of a block.
     """
 
-    prepare: Callable[[Ramps, Block], SampleCorrection]
+    prepare: Callable[[tuple[int, int], Block], SampleCorrection]
 
     def __call__(self, ramps: Ramps, block: Block) -> Ramps:
         """Apply this step alone."""
-        return correct_samples(ramps, self.prepare(ramps, block))
+        return correct_samples(ramps, self.prepare(ramps.data.shape[:2], block))
 
 
 # Every step before the ramp fit, in order: the container of the block in, a new one out.
@@ -117,22 +118,22 @@ RAMP_STEPS: Mapping[str, Callable[[Ramps, Block], Ramps]] = {
     "firstframe": lambda ramps, b: flag_first_frame(ramps, params=b.recipe["firstframe"]),
     "lastframe": lambda ramps, b: flag_last_frame(ramps),
     "reset": SampleStep(
-        lambda ramps, b: reset_correction(
-            ramps.data.shape[0], b.calibration.reset, b.calibration.reset_dq, readout=b.readout
+        lambda shape, b: reset_correction(
+            shape[0], b.calibration.reset, b.calibration.reset_dq, readout=b.readout
         )
     ),
     "drop_groups": lambda ramps, b: drop_groups(
         ramps, params=b.recipe["drop_groups"], readout=b.readout
     ),
     "linearity": SampleStep(
-        lambda ramps, b: linearity_correction(b.calibration.linearity, b.calibration.linearity_dq)
+        lambda _, b: linearity_correction(b.calibration.linearity, b.calibration.linearity_dq)
     ),
     "rscd": lambda ramps, b: flag_rscd(
         ramps, b.calibration.rscd, params=b.recipe["rscd"], readout=b.readout
     ),
     "dark_current": SampleStep(
-        lambda ramps, b: dark_correction(
-            *ramps.data.shape[:2], b.calibration.dark, b.calibration.dark_dq, b.readout
+        lambda shape, b: dark_correction(
+            *shape, b.calibration.dark, b.calibration.dark_dq, b.readout
         )
     ),
     "reference_pixel": lambda ramps, b: subtract_reference_pixels(ramps, b.frames.reference_pixels),
@@ -178,10 +179,28 @@ def apply_steps(ramps: Ramps, block: Block, start: str | None = None, stop: str 
             continue
         run = RAMP_STEPS[step]
         if isinstance(run, SampleStep):
-            correction = run.prepare(ramps, block)
+            correction = run.prepare(ramps.data.shape[:2], block)
             waiting = correction if waiting is None else waiting.then(correction)
             continue
         if waiting is not None and step not in BLIND_STEPS:
             ramps, waiting = correct_samples(ramps, waiting), None
         ramps = run(ramps, block)
     return ramps if waiting is None else correct_samples(ramps, waiting)
+
+
+def sample_correction(shape: tuple[int, int], block: Block, stop: str) -> SampleCorrection:
+    """All that the steps before `stop` do to each sample by itself.
+
+    Parameters
+    ----------
+    shape : (n_ints, n_groups) of the samples
+    block : Block
+    stop : str
+    """
+    xp = namespace(block.calibration.gain)
+    total = SampleCorrection(pixeldq=xp.zeros(block.calibration.gain.shape, dtype=xp.uint32))
+    for step in list(RAMP_STEPS)[: list(RAMP_STEPS).index(stop)]:
+        run = RAMP_STEPS[step]
+        if isinstance(run, SampleStep) and block.recipe.runs(step):
+            total = total.then(run.prepare(shape, block))
+    return total

@@ -5,6 +5,7 @@ the file's own bytes, read as native integers, and become numbers where they are
 Ramps that were written by a pipeline are float32 already.
 """
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 
 from miri_gpu import kernels
 from miri_gpu.containers import Array
+from miri_gpu.ramps.ramp_kernels import images
 
 _FRAMES_AHEAD = 512  # that the system is asked for before the first of them is waited for
 
@@ -97,12 +99,17 @@ def encoded_samples(raw: np.ndarray) -> np.ndarray:
 
 
 def decode_samples(raw: Array, *, xp) -> Array:
-    """Turn samples that have travelled into float32 DN, on the device they are on."""
+    """Turn samples that have travelled into float32 DN, on the device they are on.
+
+    `raw` is (n_ints, n_groups, n_rows, n_cols), with any strides.
+    """
     if raw.dtype != xp.uint16:
         return raw
     if kernels.available(xp):
+        n_groups, *image = raw.shape[1:]
         samples = xp.empty(raw.shape, dtype=xp.float32)
-        kernels.launch(xp, "decode_samples", raw.size, xp.ascontiguousarray(raw), samples)
+        size = math.prod(image)
+        kernels.launch(xp, "decode_samples", raw.size, *images(raw, xp=xp), n_groups, size, samples)
         return samples
     native = raw << 8
     native |= raw >> 8

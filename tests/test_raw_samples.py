@@ -13,23 +13,25 @@ from miri_gpu.segments import open_segment
 
 def test_samples_are_decoded_on_every_backend(on_backend):
     samples = np.array([0, 1, 255, 256, 32767, 32768, 40000, 65535], dtype=np.uint16)
-    on_disk = (samples ^ 0x8000).view(np.int16).astype(">i2")
+    on_disk = (samples ^ 0x8000).view(np.int16).astype(">i2").reshape(1, 2, 2, 2)
     on_disk.flags.writeable = False
     decoded = decode_samples(on_backend(encoded_samples(on_disk)), xp=on_backend.xp)
     assert decoded.dtype == np.float32
-    assert np.array_equal(to_host(decoded), samples.astype(np.float32))
+    assert np.array_equal(to_host(decoded).ravel(), samples.astype(np.float32))
 
 
 @pytest.mark.parametrize("with_kernels", ["1", "0"])
 def test_every_sample_is_decoded(monkeypatch, with_kernels):
     monkeypatch.setenv(kernels.ENVIRONMENT_VARIABLE, with_kernels)
-    samples = np.arange(1 << 16, dtype=np.uint16)
+    samples = np.arange(1 << 16, dtype=np.uint16).reshape(4, 8, 32, 64)
     on_disk = (samples ^ 0x8000).view(np.int16).astype(">i2")
     np.testing.assert_array_equal(decoded(on_disk), samples.astype(np.float32))
+    cut = on_disk[1:3, ::2, 4:20]  # with gaps, as the rows of a file have
+    np.testing.assert_array_equal(decoded(cut), samples[1:3, ::2, 4:20].astype(np.float32))
 
 
 def test_float_samples_keep_their_values(on_backend):
-    on_disk = np.array([0.5, -3.25, np.nan, 1e5], dtype=">f4")
+    on_disk = np.array([[[[0.5, -3.25, np.nan, 1e5]]]], dtype=">f4")
     decoded = decode_samples(on_backend(encoded_samples(on_disk)), xp=on_backend.xp)
     assert decoded.dtype == np.dtype("=f4")
     np.testing.assert_array_equal(to_host(decoded), on_disk)

@@ -40,27 +40,6 @@ def images(cube: Array, *, xp) -> tuple[Array, int, int]:
     return flat, steps[0], steps[1]
 
 
-def calibrate(ramps: Ramps, *, reset=None, coefficients=None, dark=None, xp) -> Array:
-    """Samples less the reset, through the linearity's polynomial, less the dark; any of the three.
-
-    Each is as SampleCorrection has it.
-    """
-    n_groups, *image = ramps.data.shape[1:]
-    nothing = xp.zeros(1, dtype=xp.float32)
-    result = xp.empty(ramps.data.shape, dtype=xp.float32)
-    parts = [nothing if a is None else xp.ascontiguousarray(a) for a in (reset, coefficients, dark)]
-    kernels.launch(
-        xp, "calibrate_ramps", result.size,
-        *images(ramps.data, xp=xp),
-        *images(ramps.groupdq, xp=xp),
-        parts[0], *((0, 0) if reset is None else reset.shape[:2]),
-        parts[1], 0 if coefficients is None else coefficients.shape[0],
-        parts[2], 0 if dark is None else dark.shape[0],
-        n_groups, math.prod(image), result,
-    )  # fmt: skip
-    return result
-
-
 def flag_full_ramps(ramps: Ramps, limit: Array, reach: int, *, xp) -> Array:
     """New flags: SATURATED at the limit and after, `reach` pixels around too; A/D floor at 0 DN."""
     n_ints, n_groups, n_rows, n_cols = ramps.data.shape

@@ -3,13 +3,15 @@
 These steps prepare a correction each; those of successive steps are made in one pass.
 """
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
+from miri_gpu import kernels
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array, Ramps
 from miri_gpu.detector import SATURATED
-from miri_gpu.ramps import ramp_kernels
+from miri_gpu.ramps.ramp_kernels import images, run_on
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -40,6 +42,16 @@ class SampleCorrection:
         known = {name: array for name, array in known.items() if array is not None}
         return replace(self, **{**known, "pixeldq": self.pixeldq | later.pixeldq})
 
+    def arguments(self, *, xp) -> list:
+        """As kernels take them: references, each with what says how large it is, 0 for none."""
+        arguments = []
+        for array, n_sizes in ((self.reset, 2), (self.coefficients, 1), (self.dark, 1)):
+            if array is None:
+                arguments += [None, *[0] * n_sizes]
+            else:
+                arguments += [xp.ascontiguousarray(array), *array.shape[:n_sizes]]
+        return arguments
+
 
 def correct_samples(ramps: Ramps, correction: SampleCorrection) -> Ramps:
     """Make all corrections of samples.
@@ -56,16 +68,27 @@ def correct_samples(ramps: Ramps, correction: SampleCorrection) -> Ramps:
     c = correction
     xp = namespace(ramps.data, c.pixeldq, c.reset, c.coefficients, c.dark)
     references = [array for array in (c.reset, c.coefficients, c.dark) if array is not None]
-    if ramp_kernels.run_on(ramps, *references, xp=xp):
-        data = ramp_kernels.calibrate(
-            ramps, reset=c.reset, coefficients=c.coefficients, dark=c.dark, xp=xp
-        )
+    if run_on(ramps, *references, xp=xp):
+        data = _corrected(ramps, c, xp=xp)
     else:
         data = ramps.data if c.reset is None else _subtracted(ramps.data, c.reset)
         if c.coefficients is not None:
             data = _through_polynomial(data, ramps.groupdq, c.coefficients, xp=xp)
         data = data if c.dark is None else _subtracted(data, c.dark)
     return replace(ramps, data=data, pixeldq=ramps.pixeldq | c.pixeldq)
+
+
+def _corrected(ramps: Ramps, correction: SampleCorrection, *, xp) -> Array:
+    n_groups, *image = ramps.data.shape[1:]
+    result = xp.empty(ramps.data.shape, dtype=xp.float32)
+    kernels.launch(
+        xp, "calibrate_ramps", result.size,
+        *images(ramps.data, xp=xp),
+        *images(ramps.groupdq, xp=xp),
+        *correction.arguments(xp=xp),
+        n_groups, math.prod(image), result,
+    )  # fmt: skip
+    return result
 
 
 def _subtracted(data: Array, reference: Array) -> Array:

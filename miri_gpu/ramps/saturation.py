@@ -76,28 +76,45 @@ def flag_saturation(
     The saturation step of the STScI pipeline (stcal's `flag_saturated_pixels`).
     """
     xp = namespace(ramps.data, threshold, threshold_dq)
-    unknown = xp.isnan(threshold)
-    unchecked = unknown | ((threshold_dq & NO_SAT_CHECK) != 0)
-    unreachable_dn = xp.asarray(ATOD_LIMIT_DN + 1.0, dtype=xp.float32)
-    limit = xp.where(unchecked, unreachable_dn, threshold.astype(xp.float32))
-
+    limit, pixeldq = saturation_limit(threshold, threshold_dq)
     reach = params.n_pix_grow_sat
     if ramp_kernels.run_on(ramps, limit, xp=xp):
         groupdq = ramp_kernels.flag_full_ramps(ramps, limit, reach, xp=xp)
     else:
         groupdq = _flag_full_ramps(ramps, limit, reach, xp=xp)
     if params.use_readpatt and readout.n_frames > 1:
+        unchecked = limit > ATOD_LIMIT_DN
         groupdq = _flag_hidden(ramps.data, groupdq, limit, unchecked, params, readout, xp=xp)
         groupdq = _flag_hidden_in_second_group(ramps.data, groupdq, limit, readout, xp=xp)
-    no_check = unknown.astype(xp.uint32) * NO_SAT_CHECK
-    return replace(ramps, groupdq=groupdq, pixeldq=ramps.pixeldq | threshold_dq | no_check)
+    return replace(ramps, groupdq=groupdq, pixeldq=ramps.pixeldq | pixeldq)
+
+
+def saturation_limit(threshold: Array, threshold_dq: Array) -> tuple[Array, Array]:
+    """From which sample on a pixel is saturated, and the flags that pixels get.
+
+    Parameters
+    ----------
+    threshold, threshold_dq : as flag_saturation takes them
+
+    Returns
+    -------
+    limit : (n_rows, n_cols) float32 [DN]
+        More than the converter can give where a pixel is not checked.
+    pixeldq : (n_rows, n_cols) uint32
+    """
+    xp = namespace(threshold, threshold_dq)
+    unknown = xp.isnan(threshold)
+    unchecked = unknown | ((threshold_dq & NO_SAT_CHECK) != 0)
+    unreachable_dn = xp.asarray(ATOD_LIMIT_DN + 1.0, dtype=xp.float32)
+    limit = xp.where(unchecked, unreachable_dn, threshold.astype(xp.float32))
+    return limit, threshold_dq | unknown.astype(xp.uint32) * NO_SAT_CHECK
 
 
 def _flag_full_ramps(ramps, limit, reach, *, xp) -> Array:
     n_groups = ramps.data.shape[1]
     group = xp.arange(n_groups, dtype=xp.int16)[:, None, None]
     first = xp.where(ramps.data >= limit, group, xp.int16(n_groups)).min(axis=1)
-    spilled = _earliest_around(first, reach, xp=xp)[:, None] <= group
+    spilled = earliest_around(first, reach, xp=xp)[:, None] <= group
     before = _has(ramps.groupdq, SATURATED)
     if bool(before.any()):  # their neighbours, too, but group by group
         spilled |= _grown(before, reach)
@@ -106,7 +123,7 @@ def _flag_full_ramps(ramps, limit, reach, *, xp) -> Array:
     return groupdq
 
 
-def _earliest_around(first: Array, n_pixels: int, *, xp) -> Array:
+def earliest_around(first: Array, n_pixels: int, *, xp) -> Array:
     """The least of a number in a square of 2 n_pixels + 1 pixels around each."""
     tall = first.copy()
     for shift in range(1, n_pixels + 1):
