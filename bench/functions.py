@@ -49,7 +49,7 @@ def measure_functions(settings: SimulationSettings, backend: Backend, effort: Ef
         **describe_size(settings),
         "distinct_integrations": source.n_distinct,
         "backend": backend.name,
-        "threads": 1,
+        "threads": 1 if backend.name == "numpy" else None,
         "recipe": source.job.recipe.name,
         "memory_bytes_per_second": memory,
         "functions": {
@@ -92,7 +92,7 @@ def measure_case(case: Case, backend: Backend, effort: Effort, memory: float) ->
 def summary(case: str, entry: dict) -> str:
     """A table for people."""
     lines = [
-        f"{case} ({entry['shape'][0]} x {entry['shape'][1]}, one thread; memory: "
+        f"{case} ({entry['shape'][0]} x {entry['shape'][1]}; memory: "
         f"{entry['memory_bytes_per_second'] / 1e9:.1f} GB/s)",
         "         ns     least  per      bytes  of memory  of copy",
     ]

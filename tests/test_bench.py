@@ -70,7 +70,8 @@ def in_this_process(monkeypatch):
 def run(command, data, results_folder, *options) -> tuple[str, dict]:
     """Run a bench's command line; what it printed, and the entries that it wrote."""
     arguments = ["--data", str(data), "--results", str(results_folder), "--backend", "numpy"]
-    done = CliRunner().invoke(command, ["--size", "tiny", *arguments, *options])
+    options = ["--size", "tiny", *arguments, *options]
+    done = CliRunner().invoke(command, options, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     (path,) = results_folder.glob("*.json")
     return done.output, json.loads(path.read_text())["entries"]
