@@ -102,17 +102,18 @@ def copy_seconds(n_bytes: int, backend: Backend, effort: Effort) -> float:
 
 
 def read(path: Path, n_threads: int) -> float:
-    """Read a file from the system's cache, each thread a part of it."""
-    return _best(path.stat().st_size, lambda: _read_through(path, n_threads))
+    """Read a file, or as much of it as says enough, from the system's cache; each thread a part."""
+    n_bytes = min(path.stat().st_size, SIZES["large"])
+    return _best(n_bytes, lambda: _read_through(path, n_bytes, n_threads))
 
 
 def read_from_disk(path: Path, n_threads: int) -> float | None:
     """Read a file that the system was asked to forget, once; None where it does not forget."""
     if not _forgotten(path):
         return None
-    start = time.perf_counter()
-    _read_through(path, n_threads)
-    return path.stat().st_size / (time.perf_counter() - start)
+    n_bytes, start = path.stat().st_size, time.perf_counter()
+    _read_through(path, n_bytes, n_threads)
+    return n_bytes / (time.perf_counter() - start)
 
 
 def copy_on_host(n_bytes: int, n_threads: int) -> float:
@@ -136,7 +137,7 @@ def _best(n_bytes: int, run: Callable[[], object], synchronize: Callable = lambd
     return n_bytes / min(timings(run, synchronize, _EFFORT))
 
 
-def _read_through(path: Path, n_threads: int) -> None:
+def _read_through(path: Path, n_bytes: int, n_threads: int) -> None:
     def read_part(start: int, stop: int) -> None:
         buffer = memoryview(bytearray(_PIECE))
         with path.open("rb", buffering=0) as file:
@@ -144,7 +145,7 @@ def _read_through(path: Path, n_threads: int) -> None:
             while start < stop:
                 start += file.readinto(buffer[: stop - start])
 
-    _share_out(read_part, path.stat().st_size, n_threads)
+    _share_out(read_part, n_bytes, n_threads)
 
 
 def _share_out(work: Callable[[int, int], None], n_bytes: int, n_threads: int) -> None:

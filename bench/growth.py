@@ -19,7 +19,6 @@ from bench.reduction import measure_reduction
 from bench.results import write_results
 from bench.sizes import raw_bytes
 from miri_gpu.backend import Backend
-from miri_gpu.cli import parse_size
 from miri_gpu.plots import style
 from miri_gpu.simulate import SimulationSettings
 
@@ -36,25 +35,25 @@ _SHARE_OF_DISK = 0.8
 @click.command(help=__doc__)
 @options([*SWEEPS, "all"], default="all")
 @click.option("--repeat", type=click.IntRange(1), default=1, help="Measurements of each point.")
-@click.option("--largest", default="6GB", show_default=True, help="Raw samples of a point.")
+@click.option("--largest", default=6.0, show_default=True, help="Raw samples of a point [GB].")
 def main(
     size: str,
     backend: str | None,
     data: Path | None,
     results: Path,
     repeat: int,
-    largest: str,
+    largest: float,
 ) -> None:
     """Measure, print, write, draw."""
     sweeps = [name for name in SWEEPS if name != "tiny"]
     with data_folder(data) as folder:
         for name in chosen_sizes(size, sweeps):
             for chosen in chosen_backends(backend):
-                sweep(name, chosen, folder, results, repeat, parse_size(largest))
+                sweep(name, chosen, folder, results, repeat, 1e9 * largest)
 
 
 def sweep(
-    name: str, backend: Backend, folder: Path, results: Path, repeat: int, largest_bytes: int
+    name: str, backend: Backend, folder: Path, results: Path, repeat: int, largest_bytes: float
 ) -> None:
     """Measure every point of a sweep that there is room for, and write each when it is there."""
     recipe, points = SWEEPS[name]

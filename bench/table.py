@@ -182,7 +182,7 @@ def competitions(results: Path) -> Iterator[str]:
         rows.append(["peak memory", *map(_gb, peaks), ""])
         rows += [
             [
-                f"`{step}`, by itself, one thread",
+                f"`{step}` alone",
                 f"{_digits(f['theirs_ns'])} ns / {f['per']}",
                 f"{_digits(f['ours_ns'])} ns / {f['per']}",
                 _ratio(f["ratio"]),

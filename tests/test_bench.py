@@ -107,7 +107,7 @@ def test_growth(data, tmp_path, in_this_process):
 
 
 def test_growth_leaves_out_what_is_too_large(data, tmp_path, in_this_process):
-    output, entries = run(growth.main, data, tmp_path, "--largest", "1MB")
+    output, entries = run(growth.main, data, tmp_path, "--largest", "0.001")
     assert list(entries) == [f"{CASE}/2 x 5"]
     assert "4 x 5: left out" in output
 
