@@ -8,6 +8,7 @@ chooses one. The shell chooses once, with :func:`select`, and moves arrays with
 import importlib
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -51,18 +52,51 @@ class Backend:
         """Move a host array to where this backend computes (no copy for NumPy).
 
         A GPU holds numbers in its own byte order only: others, as FITS files have them, are
-        swapped on the host. (Raw samples travel as they are, see `segments.decode_samples`.)
+        swapped on the host. (Raw samples travel as they are, see `raw_samples`.)
         """
         if self.xp is not np and not array.dtype.isnative:
             array = array.astype(array.dtype.newbyteorder("="))
         return self.xp.asarray(array)
+
+    def __reduce__(self):
+        """Another process chooses anew, by name: a module does not travel."""
+        return select, (self.name,)
+
+    def gpus(self) -> list[str]:
+        """The GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them; none for NumPy."""
+        if self.name != "cupy":
+            return []
+        numbers = [str(gpu) for gpu in range(self.xp.cuda.runtime.getDeviceCount())]
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return numbers if visible is None else visible.split(",")[: len(numbers)]
+
+    def filled(self, shape: tuple[int, ...], dtype: Any, fill: Callable[[np.ndarray], None]) -> Any:
+        """An array on the device, of what `fill` writes into one on the host.
+
+        For a GPU that is memory which it copies from by itself, while other threads go on.
+        """
+        if self.name != "cupy":
+            array = np.empty(shape, dtype)
+            fill(array)
+            return self.to_device(array)
+        staged = importlib.import_module("cupyx").empty_pinned(shape, dtype)
+        fill(staged)
+        array, stream = self.xp.empty(shape, dtype), self.xp.cuda.get_current_stream()
+        array.set(staged, stream=stream)
+        stream.synchronize()  # then the staged copy may go
+        return array
+
+    def use_stream(self, number: int) -> None:
+        """Let this thread's work on a GPU go on beside that of other threads."""
+        if self.name == "cupy":
+            _stream(self.xp, number).use()
 
     def free_memory_bytes(self) -> int:
         """Memory that a reduction may still take on the device."""
         if self.name == "cupy":
             free, _ = self.xp.cuda.runtime.memGetInfo()
             return int(free + self.xp.get_default_memory_pool().free_bytes())
-        return _free_host_memory_bytes()
+        return free_host_memory_bytes()
 
     def release_memory(self) -> None:
         """Give memory that is kept for reuse back to the device; NumPy keeps none."""
@@ -71,7 +105,7 @@ class Backend:
             self.xp.get_default_pinned_memory_pool().free_all_blocks()
 
     def synchronize(self) -> None:
-        """Wait until the device has done all it was asked; needed to time it."""
+        """Wait until the device has done all that this thread asked of it."""
         if self.name == "cupy":
             self.xp.cuda.get_current_stream().synchronize()
 
@@ -134,6 +168,12 @@ def select(name: str | None = None) -> Backend:
         if name == "cupy":
             raise BackendError(f"{source}: CuPy cannot run here: {error}") from error
         return _numpy_backend(f"no GPU, {error}")
+
+
+@cache
+def _stream(xp: ModuleType, number: int) -> Any:
+    """One stream for each number, for good: what it has freed is kept for itself."""
+    return xp.cuda.Stream(non_blocking=True)
 
 
 @cache
@@ -262,7 +302,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _free_host_memory_bytes() -> int:
+def free_host_memory_bytes() -> int:
     """Memory free on this machine, or left to the container this process is in."""
     free = (_available_bytes(), _cgroup_free_bytes())
     return max(0, min(amount for amount in free if amount is not None))

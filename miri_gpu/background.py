@@ -4,6 +4,7 @@ The background is kept small: along the columns it is a level, a straight line, 
 line) a value for each column. `evaluate_background` spreads it over the columns.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -64,7 +65,11 @@ class GroupBackgroundParams(BackgroundParams):
 
 
 def measure_background(
-    data: Array, dq: Array | None = None, *, params: BackgroundParams | None = None
+    data: Array,
+    dq: Array | None = None,
+    *,
+    params: BackgroundParams | None = None,
+    clean: Callable[[Array, Array], tuple[Array, Array]] | None = None,
 ) -> Array:
     """Measure the background of whole frames.
 
@@ -75,6 +80,8 @@ def measure_background(
     dq : unsigned integers that broadcast against `data`, or None
         Pixels flagged DO_NOT_USE take no part.
     params : BackgroundParams or GroupBackgroundParams
+    clean : function of data and dq, or None
+        Cleans the columns that the background is measured on, side by side, and returns them.
 
     Returns
     -------
@@ -94,27 +101,31 @@ def measure_background(
     xp = namespace(data, dq)
     params = BackgroundParams() if params is None else params
     left, right = _regions(params, data.shape[-1])
-    good = None if dq is None else (dq & DO_NOT_USE) == 0
+    pixels, flags = _gathered(data, left, right, xp=xp), _gathered(dq, left, right, xp=xp)
+    if clean is not None:
+        pixels, flags = clean(pixels, flags)
+    good = None
+    if flags is not None:
+        good = xp.broadcast_to((flags & DO_NOT_USE) == 0, pixels.shape)
 
     if params.method == "col_wise":
-        lines = _lines(
-            _row_medians(data, good, left, xp=xp),
-            _row_medians(data, good, right, xp=xp),
-            params,
-            xp=xp,
+        n_left = data[..., left].shape[-1]
+        medians = (
+            masked_median(pixels[..., side], None if good is None else good[..., side], axis=-1)
+            for side in (slice(None, n_left), slice(n_left, None))
         )
+        lines = _lines(*medians, params, xp=xp)
         if params.smoothing_length is None:
             return lines
         return _smooth(evaluate_background(lines, data.shape[-1]), params)
 
-    pixels, usable = _gathered(data, good, left, right, xp=xp)
     if params.method == "constant":
-        n_rows = data.shape[-2]
-        pixels = pixels.reshape(*pixels.shape[:-2], -1)
-        usable = None if usable is None else usable.reshape(*usable.shape[:-2], -1)
-        level = masked_median(pixels, usable, axis=-1)[..., None, None]
-        return xp.broadcast_to(level, (*data.shape[:-2], n_rows, 1))
-    levels = masked_median(pixels, usable, axis=-1)[..., None]
+        whole = (*pixels.shape[:-2], -1)
+        level = masked_median(
+            pixels.reshape(whole), None if good is None else good.reshape(whole), axis=-1
+        )
+        return xp.broadcast_to(level[..., None, None], (*data.shape[:-1], 1))
+    levels = masked_median(pixels, good, axis=-1)[..., None]
     return levels if params.smoothing_length is None else _smooth(levels, params)
 
 
@@ -163,19 +174,11 @@ def _regions(params: BackgroundParams, n_cols: int) -> tuple[slice, slice]:
     )
 
 
-def _gathered(
-    data: Array, good: Array | None, left: slice, right: slice, *, xp
-) -> tuple[Array, Array | None]:
-    """The pixels of both regions side by side, and which of them are good."""
-    pixels = xp.concatenate([data[..., left], data[..., right]], axis=-1)
-    if good is None:
-        return pixels, None
-    usable = xp.concatenate([good[..., left], good[..., right]], axis=-1)
-    return pixels, xp.broadcast_to(usable, pixels.shape)
-
-
-def _row_medians(data: Array, good: Array | None, region: slice, *, xp) -> Array:
-    return masked_median(data[..., region], None if good is None else good[..., region], axis=-1)
+def _gathered(frames: Array | None, left: slice, right: slice, *, xp) -> Array | None:
+    """The columns of both regions side by side."""
+    if frames is None:
+        return None
+    return xp.concatenate([frames[..., left], frames[..., right]], axis=-1)
 
 
 def _lines(left: Array, right: Array, params: BackgroundParams, *, xp) -> Array:

@@ -3,16 +3,49 @@
 No result may depend on where an axis is cut, so sizes are chosen for speed and memory alone.
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
+from itertools import count, pairwise
+from pathlib import Path
 
-from miri_gpu.backend import Backend, usable_cores
+from miri_gpu.backend import Backend, is_out_of_memory, usable_cores
+from miri_gpu.errors import BackendError
+from miri_gpu.storage import Room
 
-_BYTES_IN_CACHE = 4 << 20  # samples of one block on a CPU core, as float32
-_TEMPORARIES = 14  # peak memory of a block over its samples as float32
-_SHARE_OF_FREE_MEMORY = 0.5
+log = logging.getLogger(__name__)
+
+_SHARE_OF_FREE_MEMORY = 0.75
+_ITEMS_OF_A_BLOCK = 4  # at least, where the memory has room for them
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How a kind of device is kept busy; sizes are those of samples as float32.
+
+    Attributes
+    ----------
+    bytes_per_block, bytes_per_pass : int
+        At most; see Workers.
+    most_threads : int
+    temporaries : int
+        Peak memory of a block over its samples.
+    share : float
+        Of the memory, for the blocks in work; the rest is for what is kept of a segment.
+    """
+
+    bytes_per_block: int
+    bytes_per_pass: int
+    most_threads: int
+    temporaries: int
+    share: float
+
+
+# a pass stays in the cache of a core; a block holds several, to share its halo and its fixed costs
+_CPU = Sizes(12 << 20, 4 << 20, most_threads=1 << 10, temporaries=6, share=0.25)
+# a block has pixels enough for all of a GPU's threads; while one computes, others read and copy
+_GPU = Sizes(4 << 30, 1 << 30, most_threads=4, temporaries=4, share=0.5)
 
 
 @dataclass(frozen=True)
@@ -24,31 +57,79 @@ class Workers:
     n_threads : int
     bytes_per_block : int
         Samples of one block, as float32.
+    bytes_per_pass : int
+        Of these, how many go through a chain of steps together.
+    bytes_in_work : int
+        Samples that the blocks of all threads may have in memory.
+    room : Room
+        For what is kept of a whole segment.
+    backend : Backend or None
+        Whose streams the threads use, one each.
     """
 
     n_threads: int
     bytes_per_block: int
+    bytes_per_pass: int = _CPU.bytes_per_pass
+    bytes_in_work: int = 0
+    room: Room = field(default_factory=Room)
+    backend: Backend | None = None
 
     @classmethod
-    def of(cls, backend: Backend, memory_bytes: int | None = None) -> "Workers":
-        """Fill a GPU with one block at a time; keep every core busy with blocks that fit its cache.
+    def of(
+        cls,
+        backend: Backend,
+        memory_bytes: int | None = None,
+        *,
+        n_sharing: int = 1,
+        scratch: Path | None = None,
+    ) -> "Workers":
+        """Keep every core busy with blocks that fit its cache, or a GPU with larger ones.
 
-        `memory_bytes` caps what all blocks together take; by default half of what is free.
+        Parameters
+        ----------
+        backend : Backend
+        memory_bytes : int or None
+            Caps what blocks and all that is kept take together, of the memory of the device; by
+            default three quarters of what is free.
+        n_sharing : int
+            How many processes share the machine; each has a GPU of its own, if it has any.
+        scratch : folder for what does not fit the memory, or None
         """
+        sizes = _GPU if backend.name == "cupy" else _CPU
+        n_threads = min(sizes.most_threads, max(1, usable_cores() // n_sharing))
         if memory_bytes is None:
             memory_bytes = int(_SHARE_OF_FREE_MEMORY * backend.free_memory_bytes())
-        if backend.name == "cupy":
-            return cls(1, memory_bytes // _TEMPORARIES)
-        n_threads = usable_cores()
-        return cls(n_threads, min(_BYTES_IN_CACHE, memory_bytes // _TEMPORARIES // n_threads))
+        if backend.name != "cupy":
+            memory_bytes //= n_sharing
+        in_work = int(sizes.share * memory_bytes) // sizes.temporaries
+        return cls(
+            n_threads=n_threads,
+            bytes_per_block=min(sizes.bytes_per_block, in_work // n_threads),
+            bytes_per_pass=sizes.bytes_per_pass,
+            bytes_in_work=in_work,
+            room=Room.of(backend, memory_bytes, n_sharing, scratch),
+            backend=backend,
+        )
+
+    def fitting(self, bytes_per_item: int) -> "Workers":
+        """The same, where single items are larger than a block should be: fewer threads if need be.
+
+        A block then has a few items all the same, if there is room: they may share a halo.
+        """
+        in_work = max(self.bytes_in_work, self.n_threads * self.bytes_per_block)
+        n_threads = min(self.n_threads, max(1, in_work // bytes_per_item))
+        roomy = min(in_work // n_threads, _ITEMS_OF_A_BLOCK * bytes_per_item)
+        return replace(self, n_threads=n_threads, bytes_per_block=max(self.bytes_per_block, roomy))
 
     def cut(self, start: int, stop: int, bytes_per_item: int) -> list[slice]:
         """Cut an axis from start to stop into the fewest, even blocks that respect the memory."""
-        n_items = max(0, stop - start)
-        n_most = max(1, self.bytes_per_block // bytes_per_item)
-        n_blocks = -(-n_items // n_most)
-        edges = [start + i * n_items // max(1, n_blocks) for i in range(n_blocks + 1)]
-        return [slice(a, b) for a, b in pairwise(edges)]
+        return evenly_cut(start, stop, self.bytes_per_block // bytes_per_item)
+
+    def passes(self, n_items: int, bytes_per_item: int) -> list[slice]:
+        """Cut items into what goes through a chain of steps together."""
+        return evenly_cut(
+            0, n_items, min(self.bytes_per_pass, self.bytes_per_block) // bytes_per_item
+        )
 
     def run(
         self,
@@ -56,14 +137,27 @@ class Workers:
         blocks: list[slice],
         done: Callable[[], None],
     ) -> None:
-        """Run the work on every block, on threads; the first error, or Ctrl-C, stops it all."""
+        """Run the work on every block, on threads; the first error, or Ctrl-C, stops it all.
+
+        A block that does not fit the memory is worked on in two halves, and so on: what the work
+        keeps of a block must be the same when it is kept of the halves.
+
+        Raises
+        ------
+        BackendError
+            Where not even one item fits the memory.
+        """
         if self.n_threads == 1:
             for block in blocks:
-                work(block)
+                self._run_block(work, block)
                 done()
             return
-        with ThreadPoolExecutor(self.n_threads) as pool:
-            futures = [pool.submit(work, block) for block in blocks]
+        if self.backend is not None:
+            self.backend.synchronize()  # the streams of the threads do not wait for what was asked
+        with ThreadPoolExecutor(
+            self.n_threads, initializer=self._begin, initargs=(count(),)
+        ) as pool:
+            futures = [pool.submit(self._run_block, work, block) for block in blocks]
             try:
                 for future in as_completed(futures):
                     future.result()
@@ -71,3 +165,36 @@ class Workers:
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
+
+    def _begin(self, numbers: Iterator[int]) -> None:
+        if self.backend is not None:
+            self.backend.use_stream(next(numbers))
+
+    def _run_block(self, work: Callable[[slice], None], block: slice) -> None:
+        try:
+            work(block)
+            if self.backend is not None:
+                self.backend.synchronize()
+            return
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if block.stop - block.start <= 1:
+                raise BackendError(
+                    "memory: expected room for at least one row or integration of a segment, got "
+                    f"out of memory ({error}); free some"
+                ) from error
+        # the error is let go of first: its frames hold the arrays of the attempt
+        log.warning("out of memory with a block of %d: halved", block.stop - block.start)
+        if self.backend is not None:
+            self.backend.release_memory()
+        for half in evenly_cut(block.start, block.stop, -(-(block.stop - block.start) // 2)):
+            self._run_block(work, half)
+
+
+def evenly_cut(start: int, stop: int, n_most: int) -> list[slice]:
+    """Cut an axis into the fewest blocks of at most `n_most` items (or of one), evenly."""
+    n_items = max(0, stop - start)
+    n_blocks = -(-n_items // max(1, n_most))
+    edges = [start + i * n_items // max(1, n_blocks) for i in range(n_blocks + 1)]
+    return [slice(a, b) for a, b in pairwise(edges)]

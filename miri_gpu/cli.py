@@ -92,7 +92,17 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors on
     type=click.Path(path_type=Path),
     help="Folder of reference files, or a CRDS cache, to use instead of asking CRDS.",
 )
-@click.option("--memory", metavar="SIZE", help="Memory that blocks may take, such as 4GB.")
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    help="Memory to take at most, such as 4GB. Default: three quarters of what is free.",
+)
+@click.option(
+    "--workers",
+    "n_workers",
+    type=click.IntRange(1),
+    help="Processes that reduce segments side by side. Default: one for each GPU, or just one.",
+)
 @click.option("--save-rates", is_flag=True, help="Save the rate images of each segment.")
 @click.option("--save-ramps", is_flag=True, help="Save the ramps as they are fitted (large).")
 @click.option("--partial", is_flag=True, help="Accept that segments are missing.")

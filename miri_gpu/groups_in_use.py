@@ -6,8 +6,8 @@ from miri_gpu.calibration import Calibration
 from miri_gpu.containers import Array, Readout
 from miri_gpu.ramps import first_frame, groups, last_frame
 from miri_gpu.ramps.rscd import skipped_groups
-from miri_gpu.rate_files import USED_TIME
 from miri_gpu.recipe import Recipe
+from miri_gpu.segment_files import USED_TIME
 from miri_gpu.segments import Segment
 
 

@@ -55,7 +55,7 @@ class Parameters:
 
 def checked(parameters: Parameters, f, value):
     """Return the value of a field in its declared type, or raise ValueError naming the field."""
-    allowed = field_types(type(parameters), f.name)
+    allowed = field_types(f)
     name = f"{parameters.step}.{f.name}"
     if value is None:
         if type(None) in allowed:
@@ -74,12 +74,11 @@ def checked(parameters: Parameters, f, value):
     return value
 
 
-def field_types(cls: type, name: str) -> tuple[Any, ...]:
+def field_types(f) -> tuple[Any, ...]:
     """The types a field may have, its union taken apart."""
-    hint = typing.get_type_hints(cls)[name]
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return typing.get_args(hint)
-    return (hint,)
+    if typing.get_origin(f.type) in (typing.Union, types.UnionType):
+        return typing.get_args(f.type)
+    return (f.type,)
 
 
 def matches(value: Any, kind: Any) -> bool:

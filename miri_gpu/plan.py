@@ -21,10 +21,10 @@ from miri_gpu.groups_in_use import dropped_groups, used_groups, used_time_s
 from miri_gpu.integration_times import divided_times
 from miri_gpu.ramps.emi import check_emi
 from miri_gpu.ramps.jumps import clipping_limit, jump_method
-from miri_gpu.rate_files import N_DROPPED, USED_TIME
 from miri_gpu.rates.outliers import largest_deviation
 from miri_gpu.recipe import Recipe, load_recipe, settings_at_fault
 from miri_gpu.rehearsal import rehearse
+from miri_gpu.segment_files import N_DROPPED, USED_TIME
 from miri_gpu.segments import Segment, open_segments
 
 log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ def make_plan(
         recipe = recipe.updated({"flat_field": {"skip": True}}, "rate images")
     chosen = backends.select(backend)
     calibration = load_calibration(
-        segments[0].path,
+        (segments[0].primary, segments[0].science),
         references=references,
         types=reference_types(recipe, from_ramps=segments[0].holds_ramps),
     )

@@ -2,19 +2,22 @@
 
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from miri_gpu.containers import Ramps, Rates
 from miri_gpu.errors import MiriGpuError, OutputError
 from miri_gpu.files import write_text
 from miri_gpu.plan import Plan, make_plan
 from miri_gpu.progress import Progress
 from miri_gpu.ramp_files import ramp_path, ramp_writer
-from miri_gpu.rate_files import RateFacts, rate_path, write_rates
+from miri_gpu.rate_files import rate_path, write_rates
 from miri_gpu.reduction import run_plan
+from miri_gpu.segment_files import RateFacts
 from miri_gpu.segments import Segment
 from miri_gpu.timeseries import save_timeseries
 
@@ -41,6 +44,7 @@ def reduce_to_directory(
     references: str | Path | None = None,
     partial: bool = False,
     memory_bytes: int | None = None,
+    n_workers: int | None = None,
     save_rates: bool = False,
     save_ramps: bool = False,
     overwrite: bool = False,
@@ -58,30 +62,14 @@ def reduce_to_directory(
         log_to(directory / LOG)
         log_plan(plan)
 
-        def save(segment, rates):
-            (directory / RATES).mkdir(exist_ok=True)
-            supersede(directory)
-            path = rate_path(directory / RATES, segment)
-            facts = rate_facts(plan, segment)
-            write_rates(path, rates, segment, facts, plan.recipe, plan.calibration)
-            log.info("wrote %s", path)
-
-        @contextmanager
-        def ramps_of(segment):
-            (directory / RAMPS).mkdir(exist_ok=True)
-            supersede(directory)
-            path = ramp_path(directory / RAMPS, segment)
-            facts = rate_facts(plan, segment)
-            with ramp_writer(path, segment, facts, plan.recipe, plan.calibration) as write:
-                yield write
-            log.info("wrote %s", path)
-
         dataset = run_plan(
             plan,
             memory_bytes=memory_bytes,
+            n_workers=n_workers,
+            scratch=directory,
             progress=progress,
-            on_rates=save if save_rates else None,
-            on_ramps=ramps_of if save_ramps else None,
+            on_rates=RatesToFiles(directory, plan) if save_rates else None,
+            on_ramps=RampsToFiles(directory, plan) if save_ramps else None,
         )
         supersede(directory)
         write_text(directory / RECIPE, plan.recipe.to_toml())
@@ -89,6 +77,44 @@ def reduce_to_directory(
         save_timeseries(dataset, directory / TIME_SERIES)
         log.info("wrote %s", directory / TIME_SERIES)
     return dataset
+
+
+@dataclass(frozen=True)
+class RatesToFiles:
+    """Writes the rate images of each segment."""
+
+    directory: Path
+    plan: Plan
+
+    def __call__(self, segment: Segment, rates: Rates) -> None:
+        """Write those of one segment."""
+        folder, plan = self.directory / RATES, self.plan
+        folder.mkdir(exist_ok=True)
+        supersede(self.directory)
+        path = rate_path(folder, segment)
+        facts = rate_facts(plan, segment)
+        write_rates(path, rates, segment, facts, plan.recipe, plan.calibration)
+        log.info("wrote %s", path)
+
+
+@dataclass(frozen=True)
+class RampsToFiles:
+    """Writes the calibrated ramps of each segment."""
+
+    directory: Path
+    plan: Plan
+
+    @contextmanager
+    def __call__(self, segment: Segment) -> Iterator[Callable[[slice, Ramps], None]]:
+        """Open the file of one segment; gives what writes rows of ramps."""
+        folder, plan = self.directory / RAMPS, self.plan
+        folder.mkdir(exist_ok=True)
+        supersede(self.directory)
+        path = ramp_path(folder, segment)
+        facts = rate_facts(plan, segment)
+        with ramp_writer(path, segment, facts, plan.recipe, plan.calibration) as write:
+            yield write
+        log.info("wrote %s", path)
 
 
 def supersede(directory: Path) -> None:

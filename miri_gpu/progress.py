@@ -3,7 +3,7 @@
 import sys
 import time
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, Self
 
 
 class Progress(Protocol):
@@ -18,6 +18,9 @@ class Progress(Protocol):
     def advance(self) -> None:
         """One piece of the current task is done; may be called from several threads."""
 
+    def another(self) -> Self:
+        """Where work that goes on at the same time reports its own tasks to."""
+
 
 class Silent:
     """Reports nothing."""
@@ -30,6 +33,10 @@ class Silent:
 
     def advance(self) -> None:
         """Nothing to say."""
+
+    def another(self) -> Self:
+        """Itself: nothing is told apart."""
+        return self
 
 
 class Lines:
@@ -48,6 +55,10 @@ class Lines:
 
     def advance(self) -> None:
         """Pieces are not printed."""
+
+    def another(self) -> Self:
+        """Itself: each line says what it is about."""
+        return self
 
 
 class Bars:
@@ -68,6 +79,10 @@ class Bars:
     def advance(self) -> None:
         """Move the bar of the current task."""
         self._bars.advance(self._current)
+
+    def another(self) -> "Bars":
+        """More bars below these."""
+        return Bars(self._bars)
 
 
 @contextmanager

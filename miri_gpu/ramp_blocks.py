@@ -3,7 +3,8 @@
 A block holds some rows of some integrations, with all their groups.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,9 +12,9 @@ import numpy as np
 
 from miri_gpu import detector
 from miri_gpu.backend import Backend, to_host
-from miri_gpu.blocks import Workers
+from miri_gpu.blocks import Workers, evenly_cut
 from miri_gpu.calibration import Calibration
-from miri_gpu.containers import Ramps, Readout
+from miri_gpu.containers import Array, Ramps, Readout
 from miri_gpu.groups_in_use import regrouped
 from miri_gpu.plan import Plan
 from miri_gpu.progress import Progress
@@ -21,8 +22,11 @@ from miri_gpu.ramp_steps import Block, FrameCorrections, apply_steps, cut_rows
 from miri_gpu.ramps import jumps, saturation
 from miri_gpu.ramps.emi import EmiModel
 from miri_gpu.ramps.self_calibration import LinearityCalibration
+from miri_gpu.raw_samples import decode_samples, encoded_samples
+from miri_gpu.read_ahead import read_ahead
 from miri_gpu.recipe import Recipe
-from miri_gpu.segments import Segment, decode_samples, encoded_samples
+from miri_gpu.segments import Segment
+from miri_gpu.storage import Store
 
 
 @dataclass(frozen=True)
@@ -59,72 +63,219 @@ class Job:
         """What computes."""
         return self.plan.backend
 
+    def maps(self, segment: Segment) -> bool:
+        """Whether the raw samples of a segment fit the memory, where the system then keeps them."""
+        return segment.samples.n_bytes <= self.workers.room.bytes_of_samples
+
     @cached_property
     def median_gain(self) -> float:
         """Median gain of the whole frame [e-/DN]."""
         return float(np.nanmedian(to_host(self.calibration.gain)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class MeasuredFrames:
+    """What was measured on the whole frames of successive integrations, as FrameCorrections has it.
+
+    Attributes
+    ----------
+    emi, dropped : as there, or None
+    kept : Store of reference_pixels and background, or None
+    """
+
+    emi: EmiModel | None = None
+    dropped: Array | None = None
+    kept: Store | None = None
+
+    def cut(self, ints: slice, rows: slice) -> FrameCorrections:
+        """What belongs to some of the integrations and some rows, on the device."""
+        return FrameCorrections(
+            emi=None if self.emi is None else self.emi.integrations(ints),
+            dropped=None if self.dropped is None else self.dropped[ints],
+            **({} if self.kept is None else self.kept.take((ints, slice(None), rows))),
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Stretch:
-    """Successive integrations of a segment, with what was measured on their whole frames."""
+    """Successive integrations of a segment, with what was measured on their whole frames.
+
+    Attributes
+    ----------
+    segment : Segment
+    integrations : (n_ints,) int
+        Indices in the segment.
+    frames : MeasuredFrames
+        Of these integrations, and perhaps of more.
+    first_measured : int
+        Where these begin among those.
+    held : (n_ints, n_groups, n_rows_held, n_cols) or None
+        Samples of some rows as they lie on disk, where these are in memory.
+    held_from : int
+        The first of these rows.
+    """
 
     segment: Segment
-    integrations: np.ndarray  # indices in the segment
-    frames: FrameCorrections
+    integrations: np.ndarray
+    frames: MeasuredFrames = MeasuredFrames()
+    first_measured: int = 0
+    held: np.ndarray | None = None
+    held_from: int = 0
 
     @property
     def readout(self) -> Readout:
         """The segment's readout, of these integrations."""
         return self.segment.readout_of(self.integrations)
 
+    def part(self, ints: slice) -> "Stretch":
+        """Some of the integrations."""
+        return replace(
+            self,
+            integrations=self.integrations[ints],
+            first_measured=self.first_measured + ints.start,
+            held=None if self.held is None else self.held[ints],
+        )
+
+    def holding(self, rows: slice) -> "Stretch":
+        """The same, with the samples of some rows in memory."""
+        held = self.segment.samples.read_rows(rows, self.integrations)
+        return replace(self, held=held, held_from=rows.start)
+
+    def samples(self, rows: slice) -> np.ndarray:
+        """Samples of some rows as they lie on disk: a view, of what is in memory if any is."""
+        if self.held is not None:
+            return self.held[:, :, rows.start - self.held_from : rows.stop - self.held_from]
+        first, last = self.integrations[[0, -1]]
+        if last - first + 1 == len(self.integrations):
+            return self.segment.raw[first : last + 1, :, rows]
+        return self.segment.raw[:, :, rows][self.integrations]
+
+
+def walk_rows(
+    stretch: Stretch,
+    rows: slice,
+    job: Job,
+    work: Callable[[Stretch, slice], None],
+    *,
+    task: str,
+    n_beside: int = 0,
+) -> None:
+    """Run some work on every row, by blocks of rows with all integrations of the stretch.
+
+    Where the raw samples fit the memory, the system keeps what it has read of them; else many
+    rows at a time are read, while the blocks of those before are in work.
+
+    Parameters
+    ----------
+    work : function of the stretch and the rows of a block
+    task : what progress is reported as
+    n_beside : integrations beside those of the stretch that a block takes
+    """
+    segment, room = stretch.segment, job.workers.room
+    bytes_per_row = segment.n_groups * detector.N_COLS * 4 * (len(stretch.integrations) + n_beside)
+    workers = job.workers.fitting(bytes_per_row)
+    raw_bytes_per_row = segment.samples.n_bytes // detector.N_ROWS
+    if job.maps(segment):
+        segment.samples.ask_for()
+        parts: Iterator[tuple[slice, Stretch]] = iter([(rows, stretch)])
+    else:  # one part in work, one being read
+        halo = block_halo(job.recipe, segment.readout)
+        n_most = room.bytes_of_samples // 2 // raw_bytes_per_row - 2 * halo
+        parts = read_ahead(
+            lambda part: (part, stretch.holding(grown(part, halo))),
+            evenly_cut(rows.start, rows.stop, n_most),
+        )
+    n_blocks = len(workers.cut(rows.start, rows.stop, bytes_per_row))
+    job.progress.start(task, n_blocks)
+    for part, held in parts:
+        blocks = workers.cut(part.start, part.stop, bytes_per_row)
+        workers.run(lambda block, held=held: work(held, block), blocks, job.progress.advance)
+        del held  # the next but one is being read then
+
 
 def load_rows(stretch: Stretch, rows: slice, job: Job, stop: str) -> tuple[Ramps, Block]:
-    """Read some rows and apply the steps up to `stop`; the jump step's halo rows are kept."""
-    recipe = job.recipe
-    n_jump = jump_halo(recipe)
-    n_grow = 0
-    if recipe.runs("saturation"):
-        n_grow = saturation.halo_rows(recipe["saturation"], stretch.segment.readout)
+    """Read some rows and apply the steps up to `stop`; the jump step's halo rows are kept.
+
+    These steps take each integration by itself, and so do we, as many at a time as go fast.
+    """
+    n_jump = jump_halo(job.recipe)
+    n_grow = block_halo(job.recipe, stretch.segment.readout) - n_jump
     outer, inner = grown(rows, n_jump + n_grow), grown(rows, n_jump)
-    ramps, block = read_block(stretch, outer, job)
-    ramps = apply_steps(ramps, block, stop="reset")
-    ramps, block = cut_block(ramps, block, outer, inner)
-    return apply_steps(ramps, block, start="reset", stop=stop), block
+    xp, n_ints = job.backend.xp, len(stretch.integrations)
+    n_rows = outer.stop - outer.start
+    passes = job.workers.passes(n_ints, stretch.segment.n_groups * n_rows * detector.N_COLS * 4)
+    whole = None
+    for ints in passes:
+        part = stretch.part(ints)
+        block = block_of(part, outer, job)
+        ramps = apply_steps(read_ramps(part, outer, job), block, stop="reset")
+        ramps, block = cut_block(ramps, block, outer, inner)
+        ramps = apply_steps(ramps, block, start="reset", stop=stop)
+        if len(passes) == 1:
+            return ramps, block
+        n_parts = ramps.data.shape[0] // (ints.stop - ints.start)
+        if whole is None:
+            shape = (n_ints * n_parts, *ramps.data.shape[1:])
+            whole = Ramps(
+                data=xp.empty(shape, dtype=xp.float32),
+                groupdq=xp.empty(shape, dtype=xp.uint8),
+                pixeldq=ramps.pixeldq,
+            )
+        place = slice(ints.start * n_parts, ints.stop * n_parts)
+        whole.data[place], whole.groupdq[place] = ramps.data, ramps.groupdq
+        whole = replace(whole, pixeldq=whole.pixeldq | ramps.pixeldq)  # one may flag a pixel
+    return whole, block_of(stretch, inner, job)
 
 
-def read_block(stretch: Stretch, rows: slice, job: Job) -> tuple[Ramps, Block]:
-    """Read some rows of some integrations to the device, with all that belongs to them."""
+def read_ramps(stretch: Stretch, rows: slice, job: Job) -> Ramps:
+    """Read the samples of some rows to the device, nothing flagged."""
     xp = job.backend.xp
-    segment, integrations = stretch.segment, stretch.integrations
-    raw = segment.read_samples(rows, integrations)
-    data = decode_samples(job.backend.to_device(encoded_samples(raw)), xp=xp)
-    ramps = Ramps(
+    if stretch.held is None and not job.maps(stretch.segment):
+        stretch = stretch.holding(rows)
+    samples = stretch.samples(rows)
+    raw = job.backend.filled(
+        samples.shape,
+        stretch.segment.samples.travelling_dtype,
+        lambda out: np.copyto(out, encoded_samples(samples)),
+    )
+    data = decode_samples(raw, xp=xp)
+    return Ramps(
         data=data,
         groupdq=xp.zeros(data.shape, dtype=xp.uint8),
         pixeldq=xp.zeros(data.shape[2:], dtype=xp.uint32),
     )
-    dropped = stretch.frames.dropped
-    if dropped is None:
-        nominal = job.plan.dropped_groups(len(integrations), stretch.readout)
-        dropped = xp.asarray(nominal)
+
+
+def block_of(stretch: Stretch, rows: slice, job: Job) -> Block:
+    """What belongs to some rows, beside their samples, on the device."""
+    n_ints, start = len(stretch.integrations), stretch.first_measured
+    frames = stretch.frames.cut(slice(start, start + n_ints), rows)
+    if frames.dropped is None:
+        dropped = job.backend.xp.asarray(job.plan.dropped_groups(n_ints, stretch.readout))
     else:
-        dropped = regrouped(dropped, job.recipe)
-    block = Block(
+        dropped = regrouped(frames.dropped, job.recipe)
+    return Block(
         recipe=job.recipe,
         calibration=job.calibration.rows(rows),
         readout=stretch.readout,
         dropped=dropped,
         median_gain=job.median_gain,
-        frames=stretch.frames.rows(rows),
+        frames=frames,
         first_row=rows.start,
     )
-    return ramps, block
 
 
 def jump_halo(recipe: Recipe) -> int:
     """Rows beyond a block that the jump step needs to flag its neighbours."""
     return jumps.halo_rows(recipe["jump"]) if recipe.runs("jump") else 0
+
+
+def block_halo(recipe: Recipe, readout: Readout) -> int:
+    """Rows beyond a block that all steps need."""
+    n_grow = 0
+    if recipe.runs("saturation"):
+        n_grow = saturation.halo_rows(recipe["saturation"], readout)
+    return jump_halo(recipe) + n_grow
 
 
 def grown(rows: slice, n_halo: int) -> slice:

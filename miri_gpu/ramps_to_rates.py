@@ -5,45 +5,36 @@ a halo of rows around it; steps that need whole frames are measured beforehand, 
 blocks of integrations, and applied in the blocks of rows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 
 from miri_gpu import detector
-from miri_gpu.backend import namespace, to_host
+from miri_gpu.backend import to_host
 from miri_gpu.containers import Array, Ramps, Rates
 from miri_gpu.errors import SegmentError
 from miri_gpu.ramp_blocks import (
     Job,
+    MeasuredFrames,
     Stretch,
     cut_block,
     grown,
     jump_halo,
     load_rows,
-    read_block,
+    walk_rows,
 )
-from miri_gpu.ramp_steps import Block, FrameCorrections, apply_steps
+from miri_gpu.ramp_steps import Block, apply_steps
 from miri_gpu.ramps.likelihood import fit_ramps_likelihood
 from miri_gpu.ramps.ramp_fit import fit_ramps, with_limits
-from miri_gpu.ramps.self_calibration import calibrate_linearity, expand_linearity
+from miri_gpu.ramps.self_calibration import calibrate_linearity, expand_linearity, ramps_used
 from miri_gpu.ramps.time_jumps import edge_integrations
 from miri_gpu.rates.gain import scale_gain
 from miri_gpu.segments import Segment
+from miri_gpu.storage import Planes, Store
 from miri_gpu.whole_frames import emi_of, measure_frames
-
-__all__ = [
-    "Fit",
-    "Job",
-    "Stretch",
-    "check_rows",
-    "fit_block",
-    "read_block",
-    "rows_to_rates",
-    "segment_to_rates",
-    "with_custom_linearity",
-]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -68,30 +59,45 @@ class Fit:
         named.pop("rates")
         return {name: array for name, array in named.items() if array is not None}
 
+    @classmethod
+    def of(cls, planes: Mapping[str, Array]) -> Self:
+        """The fit that has these planes."""
+        own = {name: planes[name] for name in ("chi_square", "degrees_of_freedom")
+               if name in planes}  # fmt: skip
+        return cls(rates=Rates(**{n: plane for n, plane in planes.items() if n not in own}), **own)
+
 
 def segment_to_rates(
     segment: Segment, job: Job, take_ramps: Callable[[slice, Ramps], None] | None = None
-) -> Fit:
-    """Reduce the ramps of a segment to rates, on the device; the main loop of stage 1.
+) -> Store:
+    """Reduce the ramps of a segment to rates; the main loop of stage 1.
 
     `take_ramps` is called, from several threads, with rows and their ramps as they are fitted.
+
+    Returns
+    -------
+    Store
+        The planes of a Fit.
     """
     kept = job.plan.integrations(segment)
     stretch = Stretch(segment, kept, measure_frames(segment, kept, job))
     before, after = edge_stretches(segment, job)
-    n_read = sum(len(part.integrations) for part in (*before, stretch, *after))
-    fit = _empty_fit(len(kept) * job.plan.n_parts, job)
-    bytes_per_row = n_read * segment.n_groups * detector.N_COLS * 4
-    blocks = job.workers.cut(0, detector.N_ROWS, bytes_per_row)
+    planes = planes_of_fit(len(kept) * job.plan.n_parts, job)
+    fits = job.workers.room.store(planes, xp=job.backend.xp)
 
-    def fit_rows(rows: slice) -> None:
-        fitted = rows_to_rates(stretch, rows, job, before, after, take_ramps).planes()
-        for name, whole in fit.planes().items():
-            whole[:, rows] = fitted[name]
+    def fit_rows(held: Stretch, rows: slice) -> None:
+        fit = rows_to_rates(held, rows, job, before, after, take_ramps)
+        fits.put((slice(None), rows), fit.planes())
 
-    job.progress.start(f"{segment.path.name}: ramps to rates", len(blocks))
-    job.workers.run(fit_rows, blocks, job.progress.advance)
-    return fit
+    walk_rows(
+        stretch,
+        slice(0, detector.N_ROWS),
+        job,
+        fit_rows,
+        task=f"{segment.path.name}: ramps to rates",
+        n_beside=sum(len(part.integrations) for part in (*before, *after)),
+    )
+    return fits
 
 
 def rows_to_rates(
@@ -185,31 +191,32 @@ def with_custom_linearity(segment: Segment, job: Job) -> Job:
         detector.N_ROWS
     )
     kept = job.plan.integrations(segment)
-    bytes_per_row = len(kept) * segment.n_groups * detector.N_COLS * 4
-    blocks = job.workers.cut(start, stop, bytes_per_row)
-    stretch = Stretch(segment, kept, FrameCorrections(emi=emi_of(segment, kept, job)))
+    stretch = Stretch(segment, kept, MeasuredFrames(emi=emi_of(segment, kept, job)))
     parts: dict[int, tuple[Array, Array]] = {}
     # a multiple of the amplifiers is left out, so that columns keep theirs
     n_left_out = params.col_idx_start_used // detector.N_AMPLIFIERS * detector.N_AMPLIFIERS
     columns = slice(n_left_out, params.col_idx_end_used)
+    params_of_columns = replace(
+        params,
+        col_idx_start_used=params.col_idx_start_used - n_left_out,
+        col_idx_end_used=params.col_idx_end_used - n_left_out,
+    )
 
-    def collect(rows: slice) -> None:
-        ramps, block = load_rows(stretch, rows, job, stop="linearity")
+    def collect(held: Stretch, rows: slice) -> None:
+        ramps, block = load_rows(held, rows, job, stop="linearity")
         halo = grown(rows, jump_halo(job.recipe))
         ramps, _ = cut_block(ramps, block, halo, rows)
-        parts[rows.start] = ramps.data[..., columns].copy(), ramps.groupdq[..., columns].copy()
+        parts[rows.start] = ramps_used(
+            ramps.data[..., columns], ramps.groupdq[..., columns], params=params_of_columns
+        )
 
-    job.progress.start(f"{segment.path.name}: non-linearity", len(blocks))
-    job.workers.run(collect, blocks, job.progress.advance)
+    task = f"{segment.path.name}: non-linearity"
+    walk_rows(stretch, slice(start, stop), job, collect, task=task)
     ordered = [parts[row] for row in sorted(parts)]
     found = calibrate_linearity(
         xp.concatenate([data for data, _ in ordered], axis=2),
         xp.concatenate([groupdq for _, groupdq in ordered], axis=2),
-        params=replace(
-            params,
-            col_idx_start_used=params.col_idx_start_used - n_left_out,
-            col_idx_end_used=params.col_idx_end_used - n_left_out,
-        ),
+        params=params_of_columns,
     )
     coefficients = found.coefficients
     if not bool(xp.isfinite(coefficients).all()):
@@ -217,7 +224,8 @@ def with_custom_linearity(segment: Segment, job: Job) -> Job:
             f"{segment.path}: custom_linearity: the samples of the rows and groups used do not "
             "determine the non-linearity of every amplifier"
         )
-    linearity = expand_linearity(coefficients, detector.N_ROWS, detector.N_COLS)
+    terms = coefficients[: params.highest_power + 1]  # the others are 0
+    linearity = expand_linearity(terms, detector.N_ROWS, detector.N_COLS)
     calibration = replace(
         job.calibration,
         linearity=linearity,
@@ -227,37 +235,11 @@ def with_custom_linearity(segment: Segment, job: Job) -> Job:
     return replace(job, calibration=calibration, linearity=found.map(to_host))
 
 
-def check_rows(rates: Rates, segment: Segment, wavelength: Array) -> None:
-    """Raise SegmentError where a row of the spectrum has no usable pixel in any integration."""
-    xp = namespace(rates.data)
-    usable = xp.isfinite(rates.data) & ((rates.dq & detector.DO_NOT_USE) == 0)
-    usable = usable[:, :, detector.N_REFERENCE_COLS :].any(axis=(0, 2))
-    in_spectrum = xp.isfinite(wavelength).any(axis=1)
-    dead = np.flatnonzero(to_host(in_spectrum & ~usable))
-    if len(dead):
-        raise SegmentError(
-            f"{segment.path}: every pixel is NaN, saturated or unusable in "
-            f"row{'s' if len(dead) > 1 else ''} {_ranges(dead)}"
-        )
-
-
-def _ranges(numbers: np.ndarray) -> str:
-    """Rising numbers in words: "7 to 147, 200"."""
-    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
-    return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]} to {r[-1]}" for r in runs)
-
-
-def _empty_fit(n_ints: int, job: Job) -> Fit:
-    xp, shape = job.backend.xp, (n_ints, detector.N_ROWS, detector.N_COLS)
-    planes = {
-        name: xp.empty(shape, dtype=xp.float32)
-        for name in ("data", "err", "var_poisson", "var_rnoise")
-    }
-    rates = Rates(**planes, dq=xp.empty(shape, dtype=xp.uint32))
-    if job.recipe["ramp_fit"].algorithm != "LIKELY":
-        return Fit(rates=rates)
-    return Fit(
-        rates=rates,
-        chi_square=xp.empty(shape, dtype=xp.float32),
-        degrees_of_freedom=xp.empty(shape, dtype=xp.int16),
-    )
+def planes_of_fit(n_ints: int, job: Job) -> Planes:
+    """Shape and type of what a Fit of so many integrations holds, by name."""
+    planes = dict.fromkeys(("data", "err", "var_poisson", "var_rnoise"), np.float32)
+    planes["dq"] = np.uint32
+    if job.recipe["ramp_fit"].algorithm == "LIKELY":
+        planes |= {"chi_square": np.float32, "degrees_of_freedom": np.int16}
+    shape = (n_ints, detector.N_ROWS, detector.N_COLS)
+    return {name: (shape, dtype) for name, dtype in planes.items()}

@@ -1,27 +1,34 @@
 """Rates to spectra: the steps in order, walked over a segment in blocks of integrations.
 
-Frames are flat-fielded, cleaned and freed of their background block by block, and extracted when
-all of them are clean, because an optimal extraction may want the median profile of them all.
+Frames are flat-fielded, cleaned, freed of their background and extracted block by block. An optimal
+extraction may want the median profile of all of them: they are cleaned beforehand, too, then.
 """
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Self
 
 import numpy as np
 
 from miri_gpu import detector
-from miri_gpu.backend import to_host
+from miri_gpu.backend import namespace, to_host
 from miri_gpu.background import evaluate_background, measure_background, subtract_background
 from miri_gpu.containers import Array, ArrayBundle, Rates
+from miri_gpu.errors import SegmentError
 from miri_gpu.numerics import masked_median
-from miri_gpu.ramps_to_rates import Job
+from miri_gpu.ramp_blocks import Job
+from miri_gpu.ramps_to_rates import Fit
 from miri_gpu.rates.errors import fill_unknown_errors
 from miri_gpu.rates.flat import apply_flat
-from miri_gpu.rates.outliers import clean_outliers
+from miri_gpu.rates.outliers import clean_outliers, count_flagged, replace_outliers
 from miri_gpu.rates.trace import fit_trace
+from miri_gpu.segments import Segment
 from miri_gpu.spectra.align import cross_dispersion_profiles
-from miri_gpu.spectra.box import extract_box, find_aperture
+from miri_gpu.spectra.box import Aperture, extract_box, find_aperture
 from miri_gpu.spectra.optimal import extract_optimal
+
+_BYTES_PER_FRAME = 2 * detector.N_ROWS * detector.N_COLS * 8  # fits are in float64
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -31,12 +38,11 @@ class Frames(ArrayBundle):
     Attributes
     ----------
     data, err : (n_ints, n_rows, n_cols) float32 [DN/s]
-    read_noise : (n_ints, n_rows, n_cols) float32 [DN/s]
-        Standard deviation of the rates from read noise alone.
+    var_rnoise : (n_ints, n_rows, n_cols) float32 [(DN/s)^2]
     background : (n_ints, n_rows, n_terms) float32 [DN/s]
         What was subtracted, as `measure_background` gives it.
-    profile : (n_ints, n_rows, n_cols) float32
-        Spatial profile, of sum 1 in each row.
+    profile : (n_ints, n_rows, n_cols) float32 or None
+        Spatial profile, of sum 1 in each row, where the extraction is optimal.
     n_outliers : (n_ints, n_rows, 5) int32
         Outliers within 0 .. 4 columns of the trace.
     n_jumps : (n_ints,) int
@@ -45,18 +51,11 @@ class Frames(ArrayBundle):
 
     data: Array
     err: Array
-    read_noise: Array
+    var_rnoise: Array
     background: Array
-    profile: Array
+    profile: Array | None
     n_outliers: Array
     n_jumps: Array
-
-    @classmethod
-    def concatenated(cls, parts: list[Self], *, xp) -> Self:
-        """Join along the integrations."""
-        return cls(
-            **{f.name: xp.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)}
-        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,6 +72,9 @@ class Extraction(ArrayBundle):
     trace_centre, psf_sigma : (n_ints,) float64 [pixel]
     cross_dispersion : (n_ints, n_cols_used) float64 [DN/s]
         Sum over rows: the profile whose shifts are the x-shifts.
+    chi_square : (n_ints, n_rows) float64 or None
+        Per degree of freedom, of all ramps in the aperture, where the likelihood was fitted; NaN
+        where no ramp was.
     """
 
     flux: Array
@@ -83,60 +85,81 @@ class Extraction(ArrayBundle):
     trace_centre: Array
     psf_sigma: Array
     cross_dispersion: Array
+    chi_square: Array | None = None
 
     @classmethod
-    def concatenated(cls, parts: list[Self]) -> Self:
+    def concatenated(cls, parts: Sequence[Self]) -> Self:
         """Join along the integrations."""
-        return cls(
-            **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)}
-        )
+        measured = [name for name, array in vars(parts[0]).items() if array is not None]
+        return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in measured})
 
 
-def rates_to_extraction(rates: Rates, job: Job, *, name: str, exposure_time_s: float) -> Extraction:
+def rates_to_extraction(
+    take: Callable[[slice], Fit], n_ints: int, segment: Segment, job: Job
+) -> Extraction:
     """Clean and extract all frames of a segment; the main loop of stage 2.
 
     Parameters
     ----------
-    rates : Rates
-        On the device.
+    take : function of a block of integrations
+        Gives their rates, on the device.
+    n_ints : int
+    segment : Segment
+        That they come from.
     job : Job
-    name : str
-        What progress is reported as.
-    exposure_time_s : float [s]
-        Time over which the charge of a rate was collected.
+
+    Raises
+    ------
+    SegmentError
+        Where a row of the spectrum has no usable pixel in any integration.
     """
-    n_ints = rates.data.shape[0]
-    bytes_per_int = 2 * detector.N_ROWS * detector.N_COLS * 8  # fits are in float64
-    blocks = job.workers.cut(0, n_ints, bytes_per_int)
-
-    cleaned: dict[int, Frames] = {}
-
-    def clean(ints: slice) -> None:
-        cleaned[ints.start] = clean_frames(rates.map(lambda plane: plane[ints]), job)
-
-    job.progress.start(f"{name}: cleaning", len(blocks))
-    job.workers.run(clean, blocks, job.progress.advance)
-    frames = Frames.concatenated([cleaned[i] for i in sorted(cleaned)], xp=job.backend.xp)
-    cleaned.clear()
-
-    median_profile = None
-    if (
-        job.recipe.runs("extract_1d_optimal")
-        and job.recipe["extract_1d_optimal"].median_spatial_profile
-    ):
-        median_profile = masked_median(frames.profile, axis=0)[None]
-
+    name, exposure_time_s = segment.path.name, job.plan.used_time_s(segment)
+    blocks = job.workers.passes(n_ints, _BYTES_PER_FRAME)
+    profile = _median_profile(take, n_ints, job, name) if _wants_median_profile(job) else None
     extracted: dict[int, Extraction] = {}
+    usable: dict[int, np.ndarray] = {}
 
     def extract(ints: slice) -> None:
-        block = frames.map(lambda plane: plane[ints])
-        if median_profile is not None:
-            block = replace(block, profile=median_profile)
-        extracted[ints.start] = extract_frames(block, job, exposure_time_s)
+        fit = take(ints)
+        usable[ints.start] = usable_rows(fit.rates)
+        frames = clean_frames(fit.rates, job)
+        if profile is not None:
+            frames = replace(frames, profile=profile)
+        extracted[ints.start] = extract_frames(frames, fit, job, exposure_time_s)
 
-    job.progress.start(f"{name}: extraction", len(blocks))
+    job.progress.start(f"{name}: rates to spectra", len(blocks))
     job.workers.run(extract, blocks, job.progress.advance)
+    check_rows(np.any(list(usable.values()), axis=0), segment, job.calibration.wavelength)
     return Extraction.concatenated([extracted[i] for i in sorted(extracted)])
+
+
+def _wants_median_profile(job: Job) -> bool:
+    recipe = job.recipe
+    return recipe.runs("extract_1d_optimal") and recipe["extract_1d_optimal"].median_spatial_profile
+
+
+def _median_profile(take: Callable[[slice], Fit], n_ints: int, job: Job, name: str) -> Array:
+    """Median spatial profile of all frames, (1, n_rows, n_cols)."""
+    params, xp = job.recipe["clean_outliers"], job.backend.xp
+    columns = slice(params.spatial_profile_left_idx, params.spatial_profile_right_idx)
+    n_columns = len(range(detector.N_COLS)[columns])
+    shape = (n_ints, detector.N_ROWS, n_columns)
+    store = job.workers.room.store({"profile": (shape, np.float32)}, xp=xp)
+    median = xp.zeros((1, detector.N_ROWS, detector.N_COLS), dtype=xp.float32)
+
+    def clean(ints: slice) -> None:
+        store.put(ints, {"profile": clean_frames(take(ints).rates, job).profile[..., columns]})
+
+    def take_median(rows: slice) -> None:
+        profiles = store.take((slice(None), rows))["profile"]
+        median[:, rows, columns] = masked_median(profiles, axis=0)
+
+    blocks = job.workers.passes(n_ints, _BYTES_PER_FRAME)
+    row_blocks = job.workers.passes(detector.N_ROWS, 4 * n_ints * n_columns)
+    job.progress.start(f"{name}: median profile", len(blocks) + len(row_blocks))
+    job.workers.run(clean, blocks, job.progress.advance)
+    job.workers.run(take_median, row_blocks, job.progress.advance)
+    return median
 
 
 def clean_frames(rates: Rates, job: Job) -> Frames:
@@ -149,28 +172,38 @@ def clean_frames(rates: Rates, job: Job) -> Frames:
     xp = job.backend.xp
     if recipe.runs("flat_field"):
         rates = apply_flat(rates, calibration.flat, calibration.flat_err, calibration.flat_dq)
-    cleaned = clean_outliers(rates.data, rates.dq, params=recipe["clean_outliers"])
-    background = xp.zeros((*rates.data.shape[:2], 1), dtype=xp.float32)
+    data = rates.data
+    background = xp.zeros((*data.shape[:2], 1), dtype=xp.float32)
     if recipe.runs("background_subtract"):
         background = measure_background(
-            cleaned.data, cleaned.dq, params=recipe["background_subtract"]
+            data,
+            rates.dq,
+            params=recipe["background_subtract"],
+            clean=partial(replace_outliers, params=recipe["clean_outliers"]),
         )
-        cleaned = clean_outliers(
-            subtract_background(rates.data, background), rates.dq, params=recipe["clean_outliers"]
-        )
+        data = subtract_background(data, background)
+    profile = None
+    if recipe.runs("extract_1d_optimal"):
+        cleaned = clean_outliers(data, rates.dq, params=recipe["clean_outliers"])
+        data, dq, profile = cleaned.data, cleaned.dq, cleaned.profile
+    else:
+        data, dq = replace_outliers(data, rates.dq, params=recipe["clean_outliers"])
     return Frames(
-        data=cleaned.data,
-        err=fill_unknown_errors(rates.err),
-        read_noise=fill_unknown_errors(xp.sqrt(rates.var_rnoise)),
+        data=data,
+        err=rates.err,
+        var_rnoise=rates.var_rnoise,
         background=background,
-        profile=cleaned.profile,
-        n_outliers=cleaned.n_outliers,
+        profile=profile,
+        n_outliers=count_flagged(dq),
         n_jumps=((rates.dq & detector.JUMP_DET) != 0).sum(axis=(1, 2)),
     )
 
 
-def extract_frames(frames: Frames, job: Job, exposure_time_s: float) -> Extraction:
-    """Extract a block of clean frames, and measure their trace."""
+def extract_frames(frames: Frames, fit: Fit, job: Job, exposure_time_s: float) -> Extraction:
+    """Extract a block of clean frames, and measure their trace.
+
+    `fit` is what they were made of: its chi-square is of the ramps in the aperture.
+    """
     trace = fit_trace(frames.data, params=job.recipe["trace"])
     background = evaluate_background(frames.background, detector.N_COLS)
     spectra, params = _extract(frames, trace.centre, background, job, exposure_time_s)
@@ -187,18 +220,33 @@ def extract_frames(frames: Frames, job: Job, exposure_time_s: float) -> Extracti
         trace_centre=trace.centre,
         psf_sigma=trace.sigma,
         cross_dispersion=cross_dispersion_profiles(frames.data, params=job.recipe["trace"]),
+        chi_square=_chi_square(fit, aperture),
     ).map(to_host)
+
+
+def _chi_square(fit: Fit, aperture: Aperture) -> Array | None:
+    """Chi-square per degree of freedom of all ramps in the aperture, (n_ints, n_rows)."""
+    if fit.chi_square is None:
+        return None
+    xp = namespace(fit.chi_square)
+    freedom = fit.degrees_of_freedom[..., aperture.columns]
+    fitted = aperture.inside & (freedom > 0)
+    chi_square = xp.where(fitted, fit.chi_square[..., aperture.columns], 0)
+    total = chi_square.astype(xp.float64).sum(axis=-1)
+    freedom = xp.where(fitted, freedom, 0).astype(xp.int64).sum(axis=-1)
+    return xp.where(freedom > 0, total / xp.maximum(freedom, 1), xp.nan)
 
 
 def _extract(frames: Frames, centres: Array, background: Array, job: Job, exposure_time_s: float):
     params = job.recipe.extraction
     if job.recipe.runs("extract_1d_box"):
-        return extract_box(frames.data, frames.err, params=params, centres=centres), params
+        err = fill_unknown_errors(frames.err)
+        return extract_box(frames.data, err, params=params, centres=centres), params
     # the median profile, where it is wanted, was taken over all integrations, not this block's
     spectra = extract_optimal(
         frames.data,
         frames.profile,
-        frames.read_noise,
+        fill_unknown_errors(job.backend.xp.sqrt(frames.var_rnoise)),
         params=replace(params, median_spatial_profile=False),
         gain=job.calibration.gain,
         integration_time_s=exposure_time_s,
@@ -206,3 +254,27 @@ def _extract(frames: Frames, centres: Array, background: Array, job: Job, exposu
         centres=centres,
     )
     return spectra, params
+
+
+def usable_rows(rates: Rates) -> np.ndarray:
+    """Which rows have a usable pixel in any integration, (n_rows,) bool, on the host."""
+    xp = namespace(rates.data)
+    usable = xp.isfinite(rates.data) & ((rates.dq & detector.DO_NOT_USE) == 0)
+    return to_host(usable[:, :, detector.N_REFERENCE_COLS :].any(axis=(0, 2)))
+
+
+def check_rows(usable: np.ndarray, segment: Segment, wavelength: Array) -> None:
+    """Raise SegmentError where a row of the spectrum is not usable, (n_rows,) bool."""
+    in_spectrum = to_host(namespace(wavelength).isfinite(wavelength).any(axis=1))
+    dead = np.flatnonzero(in_spectrum & ~usable)
+    if len(dead):
+        raise SegmentError(
+            f"{segment.path}: every pixel is NaN, saturated or unusable in "
+            f"row{'s' if len(dead) > 1 else ''} {_ranges(dead)}"
+        )
+
+
+def _ranges(numbers: np.ndarray) -> str:
+    """Rising numbers in words: "7 to 147, 200"."""
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
+    return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]} to {r[-1]}" for r in runs)

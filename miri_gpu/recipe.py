@@ -344,7 +344,7 @@ def _toml_settings(params: Parameters) -> list[str]:
     for f in fields(params):
         value = getattr(params, f.name)
         unit = f" [{f.metadata['unit']}]" if f.metadata["unit"] else ""
-        allowed = describe(field_types(type(params), f.name), f)
+        allowed = describe(field_types(f), f)
         lines.append(f"# {f.metadata['help']}{unit}; {allowed}")
         lines.append(f"# {f.name} =" if value is None else f"{f.name} = {_toml(value)}")
     return lines

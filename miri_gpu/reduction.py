@@ -12,6 +12,8 @@ frames (`rates_to_spectra`). No result depends on where the blocks are cut.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,22 +21,18 @@ import numpy as np
 
 from miri_gpu.backend import to_host
 from miri_gpu.blocks import Workers
+from miri_gpu.calibration import Calibration
 from miri_gpu.containers import Ramps, Rates, Spectra
 from miri_gpu.plan import Plan, make_plan
 from miri_gpu.progress import Progress, Silent
-from miri_gpu.ramps_to_rates import (
-    Fit,
-    Job,
-    check_rows,
-    segment_to_rates,
-    with_custom_linearity,
-)
+from miri_gpu.ramp_blocks import Job
+from miri_gpu.ramps_to_rates import Fit, segment_to_rates, with_custom_linearity
 from miri_gpu.rate_files import load_rates
 from miri_gpu.rates_to_spectra import Extraction, rates_to_extraction
 from miri_gpu.recipe import Recipe, settings_at_fault
 from miri_gpu.segments import Segment
 from miri_gpu.spectra.align import align_spectra, measure_shifts
-from miri_gpu.spectra.box import find_aperture, spectrum_wavelengths
+from miri_gpu.spectra.box import spectrum_wavelengths
 
 if TYPE_CHECKING:
     import xarray
@@ -43,6 +41,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Called with each raw segment and its rates, on the host, when they are ready.
+RateSink = Callable[[Segment, Rates], None]
 # Opens where the ramps of a segment go: rows and their ramps, as they are fitted, block by block.
 RampSink = Callable[[Segment], AbstractContextManager[Callable[[slice, Ramps], None]]]
 
@@ -55,10 +55,7 @@ def reduce(
     backend: str | None = None,
     references: str | Path | None = None,
     partial: bool = False,
-    memory_bytes: int | None = None,
-    progress: Progress | None = None,
-    on_rates: Callable[[Segment, Rates], None] | None = None,
-    on_ramps: RampSink | None = None,
+    **how: Any,
 ) -> "xarray.Dataset":
     """Reduce the segments of one observation to its time series.
 
@@ -70,11 +67,8 @@ def reduce(
     backend : "auto", "cupy" or "numpy"; None asks the environment variable MIRI_GPU_BACKEND
     references : a folder of reference files; None asks CRDS
     partial : accept that segments of the exposure are missing
-    memory_bytes : how much memory blocks may take; None asks the device
-    progress : where to report to; None reports nothing
-    on_rates : called with each raw segment and its rates, on the device, when they are ready
-    on_ramps : called with each raw segment; what the context that it returns gives is called, from
-        several threads, with rows and their calibrated ramps, on the device
+    **how
+        See `run_plan`: memory_bytes, n_workers, scratch, progress, on_rates, on_ramps.
 
     Returns
     -------
@@ -87,9 +81,7 @@ def reduce(
         Where the input cannot be reduced: the message names the file or the parameter.
     """
     plan = make_plan(segments, recipe, settings or {}, backend, references, partial)
-    return run_plan(
-        plan, memory_bytes=memory_bytes, progress=progress, on_rates=on_rates, on_ramps=on_ramps
-    )
+    return run_plan(plan, **how)
 
 
 @settings_at_fault()
@@ -97,89 +89,129 @@ def run_plan(
     plan: Plan,
     *,
     memory_bytes: int | None = None,
+    n_workers: int | None = None,
+    scratch: Path | None = None,
     progress: Progress | None = None,
-    on_rates: Callable[[Segment, Rates], None] | None = None,
+    on_rates: RateSink | None = None,
     on_ramps: RampSink | None = None,
 ) -> "xarray.Dataset":
-    """Reduce segment after segment, then align the whole observation."""
+    """Reduce segment after segment, or several at once, then align the whole observation.
+
+    Parameters
+    ----------
+    plan : Plan
+    memory_bytes : how much memory may be taken of the device; None asks it what is free
+    n_workers : how many processes reduce segments; None takes one for each GPU, or just this one.
+        A script that asks for several must be importable: `if __name__ == "__main__":`
+    scratch : folder for what does not fit the memory; None: where temporary files go
+    progress : where to report to; None reports nothing
+    on_rates : called with each raw segment and its rates, on the host, when they are ready
+    on_ramps : called with each raw segment; what the context that it returns gives is called, from
+        several threads, with rows and their calibrated ramps, on the device. With several
+        workers both must be picklable.
+    """
     progress = progress or Silent()
     log.info("backend: %s", plan.backend)
     progress.say(f"backend: {plan.backend}")
+    n_processes = count_processes(plan, n_workers)
     job = Job(
         plan=plan,
         calibration=plan.calibration.to(plan.backend),
-        workers=Workers.of(plan.backend, memory_bytes),
+        workers=Workers.of(plan.backend, memory_bytes, scratch=scratch),
         progress=progress,
     )
     if plan.from_ramps and plan.recipe.runs("custom_linearity"):
         job = with_custom_linearity(plan.segments[-1], job)
-    parts = [reduce_segment(segment, job, on_rates, on_ramps) for segment in plan.segments]
-    extractions, chi_squares = zip(*parts, strict=True)
-    return assemble(plan, job, Extraction.concatenated(list(extractions)), chi_squares)
+    if n_processes == 1:
+        parts = [reduce_segment(segment, job, on_rates, on_ramps) for segment in plan.segments]
+    else:
+        from miri_gpu.processes import map_in_processes
+
+        one = partial(
+            _reduce_apart,
+            plan=plan,
+            calibration=job.calibration.map(to_host),
+            how={"memory_bytes": memory_bytes, "n_sharing": n_processes, "scratch": scratch},
+            sinks=(on_rates, on_ramps),
+        )
+        numbers, gpus = range(len(plan.segments)), plan.backend.gpus()
+        parts = map_in_processes(one, numbers, n_processes, progress, gpus)
+    return assemble(plan, job, parts)
+
+
+def count_processes(plan: Plan, n_workers: int | None) -> int:
+    """How many processes reduce segments: no more than there are segments, or GPUs if any."""
+    n_gpus = len(plan.backend.gpus())
+    n_wanted = max(1, n_gpus) if n_workers is None else n_workers
+    if n_gpus and n_wanted > n_gpus:
+        log.warning("workers: %d asked for, but one for each GPU: %d", n_wanted, n_gpus)
+        n_wanted = n_gpus
+    return min(n_wanted, len(plan.segments))
+
+
+def _reduce_apart(
+    number: int,
+    progress: Progress,
+    *,
+    plan: Plan,
+    calibration: Calibration,
+    how: Mapping[str, Any],
+    sinks: tuple[RateSink | None, RampSink | None],
+) -> "Part":
+    """Reduce one segment of a plan, in one of several processes."""
+    job = Job(
+        plan=plan,
+        calibration=calibration.to(plan.backend),
+        workers=Workers.of(plan.backend, **how),
+        progress=progress,
+    )
+    return reduce_segment(plan.segments[number], job, *sinks)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is left of one segment, on the host.
+
+    Attributes
+    ----------
+    extraction : Extraction
+    emi : dict of name in the product to array, where the interference was measured
+    """
+
+    extraction: Extraction
+    emi: dict[str, np.ndarray]
 
 
 def reduce_segment(
     segment: Segment,
     job: Job,
-    on_rates: Callable[[Segment, Rates], None] | None = None,
+    on_rates: RateSink | None = None,
     on_ramps: RampSink | None = None,
-) -> tuple[Extraction, np.ndarray | None]:
-    """Reduce one segment; where it already holds rate images, stage 1 is left out.
+) -> Part:
+    """Reduce one segment; where it already holds rate images, stage 1 is left out."""
+    kept = job.plan.integrations(segment)
+    if not segment.holds_ramps:
 
-    Returns
-    -------
-    Extraction
-    (n_ints, n_rows) or None : see `chi_square_of_spectra`
-    """
-    if segment.holds_ramps:
-        with nullcontext() if on_ramps is None else on_ramps(segment) as take_ramps:
-            fit = segment_to_rates(segment, job, take_ramps)
-            check_rows(fit.rates, segment, job.calibration.wavelength)
-        if on_rates is not None:
-            on_rates(segment, fit.rates)
-    else:
-        rates = load_rates(segment, job.plan.integrations(segment))
-        fit = Fit(rates=rates.map(job.backend.to_device))
-        check_rows(fit.rates, segment, job.calibration.wavelength)
-    extraction = rates_to_extraction(
-        fit.rates,
-        job,
-        name=segment.path.name,
-        exposure_time_s=job.plan.used_time_s(segment),
-    )
-    return extraction, chi_square_of_spectra(fit, extraction, job)
+        def load(ints: slice) -> Fit:
+            rates = load_rates(segment, kept[ints])
+            return Fit(rates=rates.map(job.backend.to_device))
+
+        return Part(rates_to_extraction(load, len(kept), segment, job), {})
+
+    with nullcontext() if on_ramps is None else on_ramps(segment) as take_ramps:
+        fits = segment_to_rates(segment, job, take_ramps)
+    if on_rates is not None:
+        on_rates(segment, Fit.of(fits.arrays).rates.map(to_host))
+    n_ints = len(kept) * job.plan.n_parts
+    extraction = rates_to_extraction(lambda ints: Fit.of(fits.take(ints)), n_ints, segment, job)
+    return Part(extraction, interference(segment, job))
 
 
-def chi_square_of_spectra(fit: Fit, extraction: Extraction, job: Job) -> np.ndarray | None:
-    """Chi-square per degree of freedom of all ramps in the aperture, on the host.
-
-    Returns
-    -------
-    (n_ints, n_rows) float64 or None
-        NaN where no ramp was fitted; None where the fit has no chi-square.
-    """
-    if fit.chi_square is None:
-        return None
-    xp = job.backend.xp
-    centres = job.backend.to_device(extraction.trace_centre)
-    aperture = find_aperture(fit.chi_square, centres, params=job.recipe.extraction)
-    freedom = fit.degrees_of_freedom[..., aperture.columns]
-    fitted = aperture.inside & (freedom > 0)
-    chi_square = xp.where(fitted, fit.chi_square[..., aperture.columns], 0)
-    total = chi_square.astype(xp.float64).sum(axis=-1)
-    freedom = xp.where(fitted, freedom, 0).astype(xp.int64).sum(axis=-1)
-    return to_host(xp.where(freedom > 0, total / xp.maximum(freedom, 1), xp.nan))
-
-
-def assemble(
-    plan: Plan,
-    job: Job,
-    extraction: Extraction,
-    chi_squares: Sequence[np.ndarray | None],
-) -> "xarray.Dataset":
+def assemble(plan: Plan, job: Job, parts: Sequence[Part]) -> "xarray.Dataset":
     """Align the spectra of the whole observation and make the product."""
     from miri_gpu.timeseries import build_timeseries
 
+    extraction = Extraction.concatenated([part.extraction for part in parts])
     y_shift = measure_shifts(extraction.flux)
     spectra = align_spectra(
         Spectra(flux=extraction.flux, flux_err=extraction.flux_err),
@@ -205,22 +237,31 @@ def assemble(
         y_shift=y_shift,
         trace_centre=extraction.trace_centre,
         psf_sigma=extraction.psf_sigma,
-        **({} if chi_squares[0] is None else {"chi_square": np.concatenate(chi_squares)}),
-        **interference(plan, job),
+        **({} if extraction.chi_square is None else {"chi_square": extraction.chi_square}),
+        **joined_interference(parts),
         **measured_linearity(job),
     )
 
 
-def interference(plan: Plan, job: Job) -> dict[str, np.ndarray]:
-    """What the product says of the interference, where it was measured."""
-    models = [job.emi[segment.path] for segment in plan.segments if segment.path in job.emi]
-    if not models:
+def interference(segment: Segment, job: Job) -> dict[str, np.ndarray]:
+    """What the product says of the interference in a segment, where it was measured."""
+    model = job.emi.get(segment.path)
+    if model is None:
         return {}
-    found = {"frequency": np.array(models[0].frequencies_hz)}
+    found = {"frequency": np.array(model.frequencies_hz)}
     for name in ("amplitude_before", "amplitude_after"):
-        amplitudes = np.concatenate([to_host(getattr(model, name)) for model in models], axis=1)
-        found[f"emi_{name}"] = np.repeat(amplitudes, plan.n_parts, axis=1)
+        amplitudes = to_host(getattr(model, name))
+        found[f"emi_{name}"] = np.repeat(amplitudes, job.plan.n_parts, axis=1)
     return found
+
+
+def joined_interference(parts: Sequence[Part]) -> dict[str, np.ndarray]:
+    """The same of all segments; the waves are the same in all."""
+    first = parts[0].emi
+    return {
+        name: value if name == "frequency" else np.concatenate([p.emi[name] for p in parts], axis=1)
+        for name, value in first.items()
+    }
 
 
 def measured_linearity(job: Job) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
-"""Segments of an observation on disk: what they are, when they were taken, their pixels by block.
+"""Segments of an observation on disk: what they are, when they were taken, where their pixels are.
 
-A segment is never opened as a whole: its headers and times are read once, its pixels are mapped
-and travel block by block as the file's own big-endian integers.
+A segment is never opened as a whole: its headers and times are read once, its pixels block by block
+(`raw_samples`).
 """
 
 import warnings
@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from miri_gpu import detector
-from miri_gpu.containers import Array, Readout
+from miri_gpu.containers import Readout
 from miri_gpu.errors import SegmentError
 from miri_gpu.integration_times import integration_times
+from miri_gpu.raw_samples import SampleFile
 
 _STEPS_ON_RAMPS = ("S_RESET", "S_LINEAR", "S_DARK", "S_JUMP")
 _IDENTITY = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
@@ -40,7 +41,7 @@ class Segment:
     science: object
     times: dict[str, np.ndarray]
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """(n_ints, n_groups, n_rows, n_cols), or without groups for rate images."""
         n_axes = self.science["NAXIS"]
@@ -56,7 +57,7 @@ class Segment:
         """Number of integrations in this segment."""
         return self.shape[0]
 
-    @property
+    @cached_property
     def n_groups(self) -> int:
         """Number of groups of each integration, as observed."""
         return self.primary["NGROUPS"]
@@ -66,7 +67,7 @@ class Segment:
         """Which segment of the exposure this is, from 1."""
         return self._number("EXSEGNUM", 1)
 
-    @property
+    @cached_property
     def first_integration(self) -> int:
         """Index in the whole exposure, from 0, of the segment's first integration."""
         return self._number("INTSTART", 1) - 1
@@ -81,7 +82,7 @@ class Segment:
         """Name of the target, as in a catalogue or else as the proposer called it."""
         return self.primary.get("TARGNAME") or self.primary.get("TARGPROP", "unnamed target")
 
-    @property
+    @cached_property
     def readout(self) -> Readout:
         """How the samples were taken."""
         frame_time_s = self._number("TFRAME", detector.FRAME_TIME_S)
@@ -106,50 +107,18 @@ class Segment:
         )
 
     @cached_property
+    def samples(self) -> SampleFile:
+        """Where the SCI pixels lie on disk."""
+        return _find_samples(self.path, self.shape)
+
+    @cached_property
     def raw(self) -> np.ndarray:
         """The SCI pixels as they lie on disk, mapped and not read."""
-        return _mapped(self.path, "SCI", self.shape)
+        return self.samples.mapped()
 
-    def read_samples(self, rows: slice, integrations: np.ndarray) -> np.ndarray:
-        """Read some rows of some integrations of the ramps, undecoded.
-
-        Returns
-        -------
-        (n_ints, n_groups, n_rows, n_cols) : the file's big-endian type, contiguous
-        """
-        wanted = self.raw[:, :, rows]  # a view: only what is picked of it is read
-        if len(integrations) != self.n_ints:
-            wanted = wanted[integrations]
-        return np.ascontiguousarray(wanted)
-
-    def read_plane(self, extension: str) -> np.ndarray:
-        """Read a whole extension of a rate file, scaled, in native byte order."""
-        from astropy.io import fits
-
-        with fits.open(self.path) as hdus:
-            if extension not in hdus:
-                raise SegmentError(f"{self.path}: expected an extension {extension}, got none")
-            return hdus[extension].data
-
-
-def decode_samples(raw: Array, *, xp) -> Array:
-    """Turn samples as they lie on disk into float32 DN, on the device they are on.
-
-    Raw ramps are unsigned 16-bit integers, stored big-endian with an offset of 32768; what `raw`
-    holds is their bytes read as native integers. Ramps that were written by a pipeline are
-    float32 already.
-    """
-    if raw.dtype == xp.uint16:
-        native = (raw << 8) | (raw >> 8)
-        return (native ^ 0x8000).astype(xp.float32)
-    return raw
-
-
-def encoded_samples(raw: np.ndarray) -> np.ndarray:
-    """View samples from disk in a type that every backend can hold (see decode_samples)."""
-    if raw.dtype == np.dtype(">i2"):
-        return raw.view(np.uint16)
-    return raw.astype(np.float32)
+    def __getstate__(self):
+        """What travels to another process, which maps the pixels by itself."""
+        return {name: value for name, value in vars(self).items() if name != "raw"}
 
 
 def open_segments(paths: Sequence[str | Path], *, partial: bool = False) -> tuple[Segment, ...]:
@@ -275,26 +244,24 @@ def _check_complete(segment: Segment) -> None:
             f"{segment.path}: SCI: expected unsigned integers (BZERO = 32768), "
             f"got BZERO = {header.get('BZERO', 0)}"
         )
-    try:
-        segment.raw  # noqa: B018 - mapping fails where pixels are missing
-    except ValueError as error:
-        raise SegmentError(f"{segment.path}: truncated: {error}") from None
+    n_found = segment.path.stat().st_size - segment.samples.offset
+    if n_found < segment.samples.n_bytes:
+        raise SegmentError(
+            f"{segment.path}: truncated: expected {segment.samples.n_bytes} bytes of SCI, "
+            f"got {max(n_found, 0)}"
+        )
 
 
-def _mapped(path: Path, extension: str, shape: tuple[int, ...]) -> np.ndarray:
+def _find_samples(path: Path, shape: tuple[int, ...]) -> SampleFile:
     from astropy.io import fits
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "File may have been truncated")
         with fits.open(path, memmap=True) as hdus:
-            hdu = hdus[extension]
+            hdu = hdus["SCI"]
             offset = hdu.fileinfo()["datLoc"]
             dtype = np.dtype(">i2") if hdu.header["BITPIX"] == 16 else np.dtype(">f4")
-    n_bytes = int(np.prod(shape)) * dtype.itemsize
-    n_found = path.stat().st_size - offset
-    if n_found < n_bytes:
-        raise ValueError(f"expected {n_bytes} bytes of {extension}, got {max(n_found, 0)}")
-    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
+    return SampleFile(path, offset, dtype, shape)
 
 
 def _check_same_observation(segments: Sequence[Segment]) -> None:

@@ -54,7 +54,7 @@ def spec_of(params: type[Parameters] | None = None, **drawings: str) -> str:
     """
     lines = []
     for f in fields(params) if params is not None else ():
-        kind = next(k for k in field_types(params, f.name) if k is not type(None))
+        kind = next(k for k in field_types(f) if k is not type(None))
         unit = f" [{f.metadata['unit']}]" if f.metadata["unit"] else ""
         default = _spec_value(f.default)
         lines.append(

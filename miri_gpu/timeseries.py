@@ -36,6 +36,7 @@ Rows without a wavelength are left out; the others keep the order of the detecto
 wavelength falls along its axis. NaN means unknown.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -279,10 +280,16 @@ def installed_versions() -> dict[str, str]:
     found = {}
     for name in (*_PACKAGES, *_CUPY_PACKAGES):
         try:
-            found[name] = metadata.version(name)
+            found[name] = _version_of(metadata.distribution(name))
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _version_of(package: metadata.Distribution) -> str:
+    """Its version, found without parsing all that it says of itself, which is long."""
+    stated = re.search(r"^Version: *(\S+)", package.read_text("METADATA") or "", re.MULTILINE)
+    return stated[1] if stated else package.version
 
 
 def save_timeseries(dataset: "xarray.Dataset", path: str | Path) -> None:

@@ -4,14 +4,14 @@ Segments are walked in blocks of integrations, as often as it takes; what is kep
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
 from miri_gpu import detector
 from miri_gpu.background import measure_background
+from miri_gpu.containers import Array
 from miri_gpu.groups_in_use import flags_differ
-from miri_gpu.ramp_blocks import Job, Stretch, read_block
+from miri_gpu.ramp_blocks import Job, MeasuredFrames, Stretch, block_of, read_ramps
 from miri_gpu.ramp_steps import MEASURED_ON_FRAMES, FrameCorrections, apply_steps
 from miri_gpu.ramps.emi import EmiModel, measure_emi_in_blocks
 from miri_gpu.ramps.reference_pixels import measure_reference_pixels, subtract_reference_pixels
@@ -20,30 +20,33 @@ from miri_gpu.segments import Segment
 _FRAME = slice(0, detector.N_ROWS)
 
 
-def measure_frames(segment: Segment, kept: np.ndarray, job: Job) -> FrameCorrections:
+def measure_frames(segment: Segment, kept: np.ndarray, job: Job) -> MeasuredFrames:
     """Measure on whole frames of successive integrations what the steps of the recipe need."""
     recipe, xp = job.recipe, job.backend.xp
-    frames = FrameCorrections(emi=emi_of(segment, kept, job))
+    emi = emi_of(segment, kept, job)
     if not (flags_differ(recipe) or any(map(recipe.runs, _MEASURED_AFTERWARDS))):
-        return frames
-    blocks = _blocks_of_frames(segment, len(kept), job)
-    measured: dict[int, FrameCorrections] = {}
+        return MeasuredFrames(emi=emi)
+    stretch = Stretch(segment, kept, MeasuredFrames(emi=emi))
+    first = _measure_block(stretch.part(slice(0, 1)), job)  # shows what there will be
+    large = {n: getattr(first, n) for n in _LARGE if getattr(first, n) is not None}
+    store = job.workers.room.store(
+        {name: ((len(kept), *array.shape[1:]), array.dtype) for name, array in large.items()},
+        xp=xp,
+    )
+    dropped: dict[int, Array] = {}
 
     def measure(ints: slice) -> None:
-        emi = None if frames.emi is None else frames.emi.integrations(ints)
-        measured[ints.start] = _measure_block(
-            Stretch(segment, kept[ints], FrameCorrections(emi=emi)), job
-        )
+        found = _measure_block(stretch.part(ints), job)
+        store.put(ints, {name: getattr(found, name) for name in large})
+        dropped[ints.start] = found.dropped
 
+    blocks = _blocks_of_frames(segment, len(kept), job)
     job.progress.start(f"{segment.path.name}: whole-frame corrections", len(blocks))
     job.workers.run(measure, blocks, job.progress.advance)
-    parts = [measured[start] for start in sorted(measured)]
-    joined = {
-        name: None if getattr(parts[0], name) is None
-        else xp.concatenate([getattr(part, name) for part in parts])
-        for name in ("dropped", "reference_pixels", "background")
-    }  # fmt: skip
-    return replace(frames, **joined)
+    parts = [dropped[start] for start in sorted(dropped)]
+    return MeasuredFrames(
+        emi=emi, dropped=None if parts[0] is None else xp.concatenate(parts), kept=store
+    )
 
 
 def emi_of(segment: Segment, kept: np.ndarray, job: Job) -> EmiModel | None:
@@ -64,9 +67,10 @@ def _measure_emi(segment: Segment, kept: np.ndarray, job: Job) -> EmiModel:
         found = {}
 
         def work(ints: slice) -> None:
-            stretch = Stretch(segment, kept[ints], FrameCorrections())
-            ramps, block = read_block(stretch, _FRAME, job)
-            found[ints.start] = function(apply_steps(ramps, block, stop="emicorr"), ints)
+            stretch = Stretch(segment, kept[ints])
+            ramps = read_ramps(stretch, _FRAME, job)
+            ramps = apply_steps(ramps, block_of(stretch, _FRAME, job), stop="emicorr")
+            found[ints.start] = function(ramps, ints)
 
         job.progress.start(f"{segment.path.name}: interference", len(blocks))
         job.workers.run(work, blocks, job.progress.advance)
@@ -85,7 +89,7 @@ def _measure_emi(segment: Segment, kept: np.ndarray, job: Job) -> EmiModel:
 def _measure_block(stretch: Stretch, job: Job) -> FrameCorrections:
     """Walk some whole frames through the steps, and keep what the blocks of rows will need."""
     recipe, xp = job.recipe, job.backend.xp
-    ramps, block = read_block(stretch, _FRAME, job)
+    ramps, block = read_ramps(stretch, _FRAME, job), block_of(stretch, _FRAME, job)
     ramps = apply_steps(ramps, block, stop="reference_pixel")
     dropped = drifts = background = None
     if flags_differ(recipe):
@@ -105,4 +109,5 @@ def _blocks_of_frames(segment: Segment, n_ints: int, job: Job) -> list[slice]:
     return job.workers.cut(0, n_ints, segment.n_groups * detector.N_ROWS * detector.N_COLS * 4)
 
 
+_LARGE = ("reference_pixels", "background")
 _MEASURED_AFTERWARDS = [step for step in MEASURED_ON_FRAMES if step != "emicorr"]

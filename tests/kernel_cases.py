@@ -12,7 +12,7 @@ import pytest
 
 from miri_gpu import kernels
 
-N_THREADS = 16  # two groups of eight
+N_THREADS = 32  # a warp
 SHIM = Path(__file__).parent / "cuda_on_cpu.h"
 # the C library's integer types are other names for the same types, and cannot be defined again
 OWN_TYPES = "\n".join(

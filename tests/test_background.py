@@ -11,6 +11,7 @@ from miri_gpu.background import (
     measure_background,
     subtract_background,
 )
+from miri_gpu.rates.outliers import CleanOutliersParams, replace_outliers
 
 METHODS = ("constant", "row_wise", "col_wise")
 
@@ -110,6 +111,24 @@ def test_pixel_flags_serve_all_frames(on_backend, rng):
     one = measure_background(*on_backend(data, pixeldq))
     each = measure_background(*on_backend(data, np.stack([pixeldq] * 3)))
     np.testing.assert_array_equal(to_host(one), to_host(each))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_the_columns_that_are_looked_at_are_cleaned(on_backend, rng, method):
+    data, dq = on_backend(*frames(rng, (2, 40, 72)))
+    cleaning = CleanOutliersParams(window_heights=(20,), poly_order=1, outlier_threshold=3.0)
+    params = BackgroundParams(method=method)
+    n_columns = []
+
+    def clean(pixels, flags):
+        n_columns.append(pixels.shape[-1])
+        return replace_outliers(pixels, flags, params=cleaning)
+
+    ours = measure_background(data, dq, params=params, clean=clean)
+    whole = measure_background(*replace_outliers(data, dq, params=cleaning), params=params)
+    np.testing.assert_array_equal(to_host(ours), to_host(whole))
+    assert n_columns == [9 + 16]
+    assert (to_host(ours) != to_host(measure_background(data, dq, params=params))).any()
 
 
 def test_a_known_slope_is_removed(on_backend):

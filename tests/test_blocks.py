@@ -7,6 +7,7 @@ import pytest
 
 from miri_gpu.backend import Backend
 from miri_gpu.blocks import Workers
+from miri_gpu.errors import BackendError
 
 
 class FakeBackend(Backend):
@@ -36,12 +37,24 @@ def test_an_empty_axis_has_no_blocks():
     assert Workers(1, 1000).cut(5, 2, 10) == []
 
 
-def test_a_gpu_takes_one_large_block_a_cpu_several_small_ones():
+def test_a_gpu_takes_large_blocks_a_cpu_small_ones():
     gpu = Workers.of(FakeBackend("cupy", None, "", ""))
     cpu = Workers.of(FakeBackend("numpy", None, "", ""))
-    assert gpu.n_threads == 1
-    assert gpu.bytes_per_block > 50 * cpu.bytes_per_block
-    assert cpu.bytes_per_block > 1 << 16
+    assert gpu.bytes_per_block > 5 * cpu.bytes_per_block
+    assert cpu.bytes_per_block >= cpu.bytes_per_pass > 1 << 16
+
+
+@pytest.mark.parametrize(
+    ("bytes_per_item", "n_threads", "bytes_per_block"),
+    [(20, 8, 100), (50, 8, 200), (200, 8, 250), (1000, 2, 1000), (10_000, 1, 2000)],
+)
+def test_large_items_get_fewer_threads_and_all_the_room(bytes_per_item, n_threads, bytes_per_block):
+    fitting = Workers(8, 100, bytes_in_work=2000).fitting(bytes_per_item)
+    assert fitting.n_threads == n_threads
+    assert fitting.bytes_per_block == bytes_per_block
+    assert len(fitting.cut(0, 100, bytes_per_item)) == -(
+        -100 // max(1, bytes_per_block // bytes_per_item)
+    )
 
 
 def test_all_blocks_together_keep_to_the_memory():
@@ -71,7 +84,7 @@ def test_one_thread_is_the_callers_own_and_keeps_the_order():
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_the_first_error_stops_it_all(n_threads, error):
     started = []
 
@@ -104,3 +117,39 @@ def test_an_interrupt_between_blocks_stops_it_all(n_threads):
     with pytest.raises(KeyboardInterrupt):
         Workers(n_threads, 1).run(work, [slice(i, i + 1) for i in range(200)], interrupted)
     assert len(started) < 100
+
+
+class ReleasingBackend(Backend):
+    def __init__(self):
+        super().__init__("numpy", None, "", "")
+        object.__setattr__(self, "released", [])
+
+    def release_memory(self):
+        self.released.append(True)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_blocks_that_do_not_fit_the_memory_are_halved(n_threads, caplog):
+    backend, seen, reported = ReleasingBackend(), [], []
+
+    def work(block):
+        if block.stop - block.start > 3:
+            raise MemoryError("no room")
+        seen.append(block)
+
+    Workers(n_threads, 1, backend=backend).run(
+        work, [slice(0, 10), slice(10, 13)], lambda: reported.append(1)
+    )
+    assert sorted(seen, key=lambda block: block.start) == [
+        slice(0, 2), slice(2, 5), slice(5, 7), slice(7, 10), slice(10, 13)
+    ]  # fmt: skip
+    assert len(reported) == 2 and len(backend.released) == 3
+    assert "out of memory with a block of 10: halved" in caplog.text
+
+
+def test_no_room_for_a_single_item_is_an_error_of_the_user():
+    def work(block):
+        raise MemoryError("no 5 GB")
+
+    with pytest.raises(BackendError, match=r"memory: expected room for .* got .*no 5 GB"):
+        Workers(1, 1).run(work, [slice(0, 4)], lambda: None)

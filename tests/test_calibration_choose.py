@@ -4,7 +4,8 @@ import pytest
 from reference_cases import observation_header, science_model, write_references
 
 from miri_gpu.calibration import CalibrationError, load_calibration
-from miri_gpu.calibration.choose import choose_from_folder, crds_parameters
+from miri_gpu.calibration.choose import choose_from_folder
+from miri_gpu.calibration.crds_parameters import crds_parameters
 from miri_gpu.calibration.load import TYPES
 
 WITHOUT_FLAT = "jwst_0002.pmap"

@@ -122,7 +122,7 @@ def test_a_reduction(reduced, tmp_path):
     assert result.exit_code == 0, result.output
     path = tmp_path / "out" / "timeseries.nc"
     assert result.stdout == f"time series: {path}\n"
-    steps = ("ramps to rates", "cleaning", "extraction")
+    steps = ("ramps to rates", "rates to spectra")
     assert all(step in result.stderr for step in steps)
     assert "\x1b" not in result.stderr
     dataset = load_timeseries(path)

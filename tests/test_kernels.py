@@ -67,11 +67,12 @@ def test_a_library_of_other_sources_is_not_used(compiled_kernels, monkeypatch):
 
 def test_every_level_of_processor_computes_the_same(compiled_kernels, rng):
     """The kernel with the most arithmetic, from each library that runs here."""
-    from miri_gpu.rates.outlier_fits import _fit_by_kernel
-    from miri_gpu.rates.outliers import cut_windows
+    from miri_gpu.rates.outlier_fits import clean_windows
 
-    data, windows = rng.normal(0, 1, (2, 70, 9)), cut_windows(70, (50, 20))
+    data = rng.normal(0, 1, (2, 70, 11)).astype(np.float32)
     data[rng.random(data.shape) < 0.02] = 100
+    dq, windows = (data < -3).astype(np.uint32), ((0, 50), (50, 70))
+    settings = {"masked": 1, "order": 4, "threshold": 4.0, "modelled": slice(None)}
     level = kernels._load("_cpu")[0].processor_level()
     results = []
     for needed, name in kernels._LIBRARIES.items():
@@ -81,7 +82,7 @@ def test_every_level_of_processor_computes_the_same(compiled_kernels, rng):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(kernels, "_library", lambda library=library: (library, ""))
             kernels._host_function.cache_clear()
-            results.append(_fit_by_kernel(data, data > -3, windows, 4, 4.0, xp=np)[0])
+            results.append(clean_windows(data, dq, windows, **settings)[2])
     kernels._host_function.cache_clear()
     assert results
     for result in results[1:]:
@@ -123,8 +124,8 @@ def test_a_gpu_gets_typed_arguments_and_enough_threads(monkeypatch):
 
 def test_sources_are_read_as_they_are_declared():
     kernel = kernels.sources()["clean_windows"]
-    assert [p.name for p in kernel.parameters if p.is_written] == ["fitted", "inliers"]
-    assert [p.dtype.name for p in kernel.parameters[:5]] == ["int64"] * 4 + ["int32"]
+    assert [p.name for p in kernel.parameters if p.is_written] == ["cleaned", "flagged", "model"]
+    assert [p.dtype.name for p in kernel.parameters[:4]] == ["int64"] * 3 + ["int32"]
     for text in ("int x[3]", "const float **x", "float"):
         with pytest.raises(ValueError, match="expected a parameter such as"):
             kernels._parameter(text)

@@ -11,12 +11,13 @@ from ramp_cases import random_ramps
 
 from miri_gpu import kernels
 from miri_gpu.containers import Ramps, Readout
-from miri_gpu.detector import DO_NOT_USE, NO_LIN_CORR, NO_SAT_CHECK, SATURATED
+from miri_gpu.detector import DO_NOT_USE, JUMP_DET, NO_LIN_CORR, NO_SAT_CHECK, SATURATED
 from miri_gpu.ramps import ramp_kernels
 from miri_gpu.ramps.dark import subtract_dark
 from miri_gpu.ramps.jumps import JumpParams, flag_jumps
 from miri_gpu.ramps.linearity import correct_linearity
 from miri_gpu.ramps.ramp_fit import RampFitParams, fit_ramps
+from miri_gpu.ramps.ramp_fit_kernels import sorting_pairs
 from miri_gpu.ramps.reset import subtract_reset
 from miri_gpu.ramps.saturation import SaturationParams, flag_saturation
 
@@ -35,9 +36,9 @@ def both(kernel_xp, monkeypatch):
         monkeypatch.delenv("MIRI_GPU_KERNELS")
         launched = []
 
-        def launch(xp, name, *arguments):
+        def launch(xp, name, *arguments, **options):
             launched.append(name)
-            launch_kernel(kernel_xp, name, *arguments)
+            launch_kernel(kernel_xp, name, *arguments, **options)
 
         launch_kernel = kernels.launch
         monkeypatch.setattr(kernels, "launch", launch)
@@ -70,6 +71,12 @@ def every_second_column(ramps: Ramps) -> Ramps:
     return Ramps(
         data=ramps.data[..., ::2], groupdq=ramps.groupdq[..., ::2], pixeldq=ramps.pixeldq[..., ::2]
     )
+
+
+def cut_all(cut, ramps, *images):
+    """Cut ramps, and images of the same pixels."""
+    cubes = (Ramps(data=i[None, None], groupdq=i[None, None], pixeldq=i) for i in images)
+    return cut(ramps), *(cut(cube).pixeldq for cube in cubes)
 
 
 CUTS = pytest.mark.parametrize("cut", [lambda ramps: ramps, middle_rows, every_second_column])
@@ -177,10 +184,7 @@ def test_jumps(both, rng, cut, sizes, trial):
     if trial == 2:  # coarse samples, many of whose differences are equal
         coarse = np.round(ramps.data / 64) * 64
         ramps = replace(ramps, data=coarse.astype(np.float32))
-    ramps, shape = cut(ramps), ramps.pixeldq.shape
-    noise = Ramps(data=read_noise[None, None], groupdq=gain[None, None], pixeldq=np.zeros(shape))
-    noise = cut(noise)
-    read_noise, gain = noise.data[0, 0], noise.groupdq[0, 0]
+    ramps, read_noise, gain = cut_all(cut, ramps, read_noise, gain)
     params = jump_settings(rng)
     dropped = ((ramps.groupdq & DO_NOT_USE) != 0).all(axis=(2, 3))
     pair = both(
@@ -209,19 +213,104 @@ def test_jumps_where_all_are_alike(both, rng, n_ints, case):
         assert_equal(both(flag_jumps, ramps, read_noise, gain, params=params, readout=READOUT))
 
 
+def many_differences(rng, kind, shape):
+    """Differences whose middle is hard to find."""
+    if kind == "whole numbers":
+        return rng.integers(-9, 10, shape)
+    if kind == "two values":
+        return rng.choice([3.0, 4.0], shape)
+    if kind == "half are zero":
+        return rng.normal(0, 9, shape) * (rng.random(shape) < 0.5)
+    if kind == "all magnitudes":
+        return rng.choice([-1, 1], shape) * 10.0 ** rng.uniform(-30, 15, shape)
+    if kind == "few usable":
+        return np.where(rng.random(shape) < 0.01, rng.normal(5, 3, shape), np.nan)
+    crowded = 5 + 1e-6 * rng.normal(0, 1, shape)  # "crowded"
+    return np.where(rng.random(shape) < 0.9, crowded, rng.normal(0, 1e4, shape))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["whole numbers", "two values", "half are zero", "all magnitudes", "few usable", "crowded"],
+)
+@pytest.mark.parametrize("fewest", [5, 1000])
+@pytest.mark.parametrize("n_ints", [30, 300])
+def test_jumps_among_many_differences(both, rng, kernel_xp, kind, fewest, n_ints):
+    n_ints = n_ints if kernel_xp is np else n_ints // 10
+    ramps, read_noise, gain = jump_fit_cases.faultless(rng, n_ints, 60, 3, 9)
+    data = np.zeros(ramps.data.shape, dtype=np.float32)
+    data[:, 1::3] = many_differences(rng, kind, data[:, 1::3].shape)
+    data[:, 2::3] = np.nan  # leaves each difference as it is
+    ramps, gain = replace(ramps, data=data), np.ones_like(gain)
+    least = 1e-3  # so that all depends on the very middle
+    params = JumpParams(
+        rejection_threshold=least,
+        three_group_rejection_threshold=least,
+        four_group_rejection_threshold=least,
+        min_diffs_single_pass=fewest,
+        minimum_sigclip_groups=10**6,
+    )
+    found = both(flag_jumps, ramps, read_noise, gain, params=params, readout=READOUT)
+    assert_equal(found)
+    assert found[0].groupdq.any()
+
+
 # --- the ramp fit
 
 
-@pytest.mark.parametrize("sizes", [(1, 2), (2, 3), (5, 9), (9, 40)])
+FIT_SIZES = [(1, 2), (2, 3), (5, 9), (2, 10), (9, 40), (1, 131)]
+
+
+@CUTS
+@pytest.mark.parametrize("sizes", FIT_SIZES)
 @pytest.mark.parametrize("suppressed", [True, False])
 @pytest.mark.parametrize("trial", range(3))
-def test_fit_of_broken_ramps(both, sizes, suppressed, trial):
+def test_fit(both, cut, sizes, suppressed, trial):
     rng = np.random.default_rng((trial, *sizes))
-    ramps, read_noise, gain = jump_fit_cases.troubled(
-        rng, *sizes, n_first=trial // 2 * (sizes[1] > 2)
-    )
+    dropped = {"n_first": trial, "n_last": trial} if sizes[1] > 5 else {}
+    made = jump_fit_cases.troubled(rng, *sizes, n_rows=8, n_cols=34, **dropped)
+    ramps, read_noise, gain = cut_all(cut, *made)
     params = RampFitParams(suppress_one_group=suppressed)
-    assert_equal(both(fit_ramps, ramps, read_noise, gain, params=params, readout=READOUT))
+    facts = {"params": params, "readout": READOUT}
+    facts["dropped"] = ((ramps.groupdq & DO_NOT_USE) != 0).all(axis=(2, 3))
+    facts["dark_current"] = rng.uniform(0, 1, gain.shape).astype(np.float32)
+    assert_equal(both(fit_ramps, ramps, read_noise, gain, **facts))
+
+
+@pytest.mark.parametrize("limits", [{"firstgroup": 2}, {"lastgroup": 6}, {"lastgroup": 1}])
+def test_fit_of_some_groups(both, rng, limits):
+    made = jump_fit_cases.troubled(rng, 3, 9, n_cols=19)
+    assert_equal(both(fit_ramps, *made, params=RampFitParams(**limits), readout=READOUT))
+
+
+@pytest.mark.parametrize("case", ["nan", "flagged", "jumps", "equal", "whole numbers", "faultless"])
+@pytest.mark.parametrize("n_groups", [2, 5, 12])
+def test_fit_where_all_are_alike(both, rng, case, n_groups):
+    ramps, read_noise, gain = jump_fit_cases.faultless(rng, 4, n_groups, n_cols=5)
+    data, groupdq = ramps.data, ramps.groupdq
+    if case == "nan":
+        data[...] = np.nan
+    elif case == "flagged":
+        groupdq[...] = SATURATED
+    elif case == "jumps":
+        groupdq[:, 1:] = JUMP_DET
+    elif case == "equal":
+        data[...] = 7.0
+    elif case == "whole numbers":
+        np.rint(data, out=data)
+    facts = {"readout": READOUT, "dropped": np.zeros((4, n_groups), dtype=bool)}
+    for suppressed in (True, False):
+        params = RampFitParams(suppress_one_group=suppressed)
+        assert_equal(both(fit_ramps, ramps, read_noise, gain, params=params, **facts))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 8, 13, 27, 64, 100])
+def test_pairs_sort_both_halves(rng, n):
+    values = rng.integers(0, 9, (2 * n, 50)) + np.array([[0]] * n + [[100]] * n)
+    expected = np.sort(values.reshape(2, n, 50), axis=1).reshape(2 * n, 50)
+    for i, j in sorting_pairs(n):
+        values[[i, j]] = np.sort(values[[i, j]], axis=0)
+    np.testing.assert_array_equal(values, expected)
 
 
 # --- when kernels run
@@ -234,3 +323,9 @@ def test_other_types_are_left_to_array_code(rng):
     assert not ramp_kernels.run_on(ramps, ramps.data[0].astype(np.float64), xp=np)
     assert not ramp_kernels.run_on(replace(ramps, data=ramps.data[:0]), xp=np)
     assert not ramp_kernels.run_on(ramps, ramps.data[0, :, :1], xp=np)
+    few = Ramps(
+        data=ramps.data[:, :, :1, :9],
+        groupdq=ramps.groupdq[:, :, :1, :9],
+        pixeldq=ramps.pixeldq[:1, :9],
+    )
+    assert not ramp_kernels.run_on(few, xp=np)

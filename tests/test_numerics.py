@@ -18,6 +18,7 @@ from miri_gpu.numerics import (
     masked_median,
     moving_median,
     solve_symmetric,
+    spline_terms,
 )
 
 
@@ -217,6 +218,14 @@ def shift_of_one(curve, template):
     return (lags[peak] - slope / (2 * curvature)) / 200
 
 
+@pytest.mark.parametrize("n", [4, 5, 6, 33, 416])
+def test_splines_are_those_of_scipy(on_backend, rng, n):
+    values = rng.normal(0, 100, (5, n))
+    expected = CubicSpline(np.arange(n), values, axis=1).c  # cubic term first, curves last
+    terms = to_host(spline_terms(on_backend(values)))
+    np.testing.assert_allclose(terms, expected[::-1].transpose(2, 0, 1), rtol=0, atol=1e-11)
+
+
 class TestShifts:
     index = np.arange(416.0)
 
@@ -247,6 +256,14 @@ class TestShifts:
         template[-5:] = np.nan
         shifts = to_host(cross_correlation_shifts(*on_backend(curves, template)))
         np.testing.assert_allclose(shifts, [0.1, np.nan, 0.0], atol=1e-3)
+
+    def test_does_not_depend_on_the_block(self, rng):
+        curves = self.spectrum(rng.normal(0, 0.5, 300)) + rng.normal(0, 5, (300, 416))
+        template = self.spectrum(0.0)
+        whole = cross_correlation_shifts(curves, template)
+        for part in (slice(0, 1), slice(100, 300)):
+            alone = cross_correlation_shifts(curves[part], template)
+            np.testing.assert_array_equal(alone, whole[part])
 
     def test_too_short(self):
         with pytest.raises(ValueError, match="at least 4 points, got 3"):

@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 from shell_cases import STAND_IN, same
 
-from miri_gpu import ramp_files, reduction
+from miri_gpu import reduction, segment_files
 from miri_gpu.blocks import Workers
 from miri_gpu.errors import OutputError
 from miri_gpu.plan import make_plan
@@ -52,7 +52,7 @@ def save(plan, folder, workers, monkeypatch):
         return ramp_writer(paths[-1], segment, facts, plan.recipe, plan.calibration)
 
     with monkeypatch.context() as patch:
-        patch.setattr(reduction.Workers, "of", lambda *_: workers)
+        patch.setattr(reduction.Workers, "of", lambda *_, **__: workers)
         run_plan(plan, on_rates=lambda _, found: rates.append(found), on_ramps=sink)
     return paths, rates
 
@@ -153,7 +153,7 @@ def test_a_full_disk_is_told_at_once(plan, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(ramp_files.os, "posix_fallocate", full)
+    monkeypatch.setattr(segment_files.os, "posix_fallocate", full)
     segment = plan.segments[0]
     path = ramp_path(tmp_path, segment)
     with (

@@ -1,12 +1,14 @@
 """Flat field: division, its error, and pixels whose flat is unknown."""
 
 import numpy as np
+import pytest
+from kernel_cases import cuda_on_cpu, kernel_xp  # noqa: F401
 from rate_cases import PLANES, SHAPE, assert_same_rates, random_rates, rate_model
 
 from miri_gpu.backend import to_host
 from miri_gpu.containers import Rates
 from miri_gpu.detector import DO_NOT_USE, NO_FLAT_FIELD
-from miri_gpu.rates.flat import apply_flat
+from miri_gpu.rates.flat import _divide_by_arrays, _divide_by_kernel, apply_flat
 
 ALL_PLANES = (*PLANES, "var_flat")
 
@@ -55,3 +57,15 @@ def test_no_pixel_has_a_flat(on_backend, rng):
     ours = apply_flat(*on_backend(rates, nothing, nothing, np.zeros(SHAPE[1:], dtype=np.uint32)))
     assert all(np.isnan(to_host(getattr(ours, name))).all() for name in ALL_PLANES)
     assert ((to_host(ours.dq) & DO_NOT_USE) != 0).all()
+
+
+@pytest.mark.parametrize("n_ints", [1, 5])
+def test_the_kernel_is_the_array_version_to_the_bit(kernel_xp, rng, n_ints):  # noqa: F811
+    rates = random_rates(rng).map(lambda plane: plane[:n_ints])
+    flat, flat_err, flat_dq = references(rng)
+    flat = np.where(np.isnan(flat) | (flat == 0), np.float32(1), flat)
+    expected = _divide_by_arrays(rates, flat, flat_err, flat_dq, xp=np)
+    ours = _divide_by_kernel(rates, flat, flat_err, flat_dq, xp=kernel_xp)
+    for name in (*ALL_PLANES, "dq"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(expected, name))
+        assert getattr(ours, name).dtype == getattr(expected, name).dtype

@@ -15,12 +15,13 @@ from miri_gpu.containers import Readout
 from miri_gpu.errors import CalibrationError, MiriGpuError, RecipeError, SegmentError
 from miri_gpu.groups_in_use import dropped_groups, used_time_s
 from miri_gpu.plan import make_plan
-from miri_gpu.products import rate_facts
+from miri_gpu.products import RatesToFiles, rate_facts
 from miri_gpu.ramps.rscd import FLUX_ESTIMATED
-from miri_gpu.rate_files import rate_path, write_rates
+from miri_gpu.rate_files import load_rates, rate_path, write_rates
 from miri_gpu.recipe import named_recipe
 from miri_gpu.reduction import reduce, run_plan
 from miri_gpu.segments import open_segment, open_segments
+from miri_gpu.storage import Room
 
 OPTIMAL = {
     "extract_1d_box": {"skip": True},
@@ -158,7 +159,7 @@ def run_with(plan, monkeypatch, workers):
     """Run a plan on these workers; returns the product, and the rates of its segments."""
     rates = []
     with monkeypatch.context() as patch:
-        patch.setattr(reduction.Workers, "of", lambda *_: workers)
+        patch.setattr(reduction.Workers, "of", lambda *_, **__: workers)
         dataset = run_plan(plan, on_rates=lambda _, found: rates.append(found))
     return dataset, rates
 
@@ -236,12 +237,39 @@ def test_little_memory_is_enough(whole):
 
 
 @pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("backend", ["numpy", "standin"])
+def test_what_does_not_fit_the_memory_is_read_by_rows_and_kept_in_files(
+    whole, monkeypatch, tmp_path, name, backend
+):
+    plan, dataset, rates = whole(name)
+    if backend == "standin":
+        plan = replace(plan, backend=STAND_IN)
+    room = Room(0, 0, bytes_of_samples=1_000_000, folder=tmp_path)
+    other, other_rates = run_with(plan, monkeypatch, Workers(2, 1_000_003, room=room))
+    assert_same_rates(rates, other_rates)
+    assert_same_products(dataset, other)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_gpu_computes_the_same_and_meets_no_host_array(whole, monkeypatch, name):
     """On the strict stand-in, which refuses what fails on a GPU."""
     plan, dataset, rates = whole(name)
     other, other_rates = run_with(replace(plan, backend=STAND_IN), monkeypatch, Workers(1, 8 << 20))
     assert_same_rates(rates, other_rates)
     assert_same_products(dataset, other)
+
+
+@pytest.mark.parametrize("name", ["every step", "flags of STScI", "likelihood"])
+def test_processes_give_the_same(whole, tmp_path, name):
+    plan, dataset, rates = whole(name)
+    sink = RatesToFiles(tmp_path, plan)
+    other = run_plan(plan, n_workers=2, on_rates=sink, scratch=tmp_path)
+    assert_same_products(dataset, other)
+    for segment, expected in zip(plan.segments, rates, strict=True):
+        path = rate_path(tmp_path / "rates", segment)
+        read = load_rates(open_segment(path), np.arange(len(expected.data)))
+        assert_same_rates([expected], [read])
 
 
 def test_the_same_twice_and_in_any_order(rough, references, whole):

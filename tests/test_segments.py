@@ -2,7 +2,6 @@
 
 import gzip
 import logging
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,9 @@ import pytest
 from astropy.io import fits
 from shell_cases import edited
 
-from miri_gpu.backend import to_host
 from miri_gpu.errors import SegmentError
 from miri_gpu.integration_times import TIME_COLUMNS
-from miri_gpu.segments import decode_samples, encoded_samples, open_segment, open_segments
+from miri_gpu.segments import open_segment, open_segments
 
 
 @pytest.fixture(scope="module")
@@ -318,56 +316,7 @@ def test_times_of_a_real_header(tmp_path, caplog):
     np.testing.assert_allclose(late_s, header["BARTDELT"], atol=0.1)
 
 
-# --- pixels
-
-
-def test_samples_are_decoded_on_every_backend(on_backend):
-    samples = np.array([0, 1, 255, 256, 32767, 32768, 40000, 65535], dtype=np.uint16)
-    on_disk = (samples ^ 0x8000).view(np.int16).astype(">i2")
-    on_disk.flags.writeable = False
-    decoded = decode_samples(on_backend(encoded_samples(on_disk)), xp=on_backend.xp)
-    assert decoded.dtype == np.float32
-    assert np.array_equal(to_host(decoded), samples.astype(np.float32))
-
-
-def test_float_samples_keep_their_values(on_backend):
-    on_disk = np.array([0.5, -3.25, np.nan, 1e5], dtype=">f4")
-    decoded = decode_samples(on_backend(encoded_samples(on_disk)), xp=on_backend.xp)
-    assert decoded.dtype == np.dtype("=f4")
-    np.testing.assert_array_equal(to_host(decoded), on_disk)
-
-
-def decoded(raw):
-    return decode_samples(encoded_samples(raw), xp=np)
-
-
-@pytest.mark.parametrize("integrations", [[0, 1, 2, 3, 4, 5], [1, 4], [3]])
-@pytest.mark.parametrize("rows", [slice(0, 416), slice(7, 8), slice(400, 416)])
-def test_any_rows_of_any_integrations_are_read(observation, integrations, rows):
-    """As astropy reads them, scaled."""
-    path = observation.segments[0]
-    segment = open_segment(path)
-    raw = segment.read_samples(rows, np.array(integrations))
-    assert raw.flags.c_contiguous
-    with fits.open(path) as hdus:
-        expected = hdus["SCI"].data[integrations][:, :, rows]
-    np.testing.assert_array_equal(decoded(raw), expected.astype(np.float32))
-
-
-def test_ramps_in_float32_are_read_too(variant, small):
-    def as_float(hdus):
-        hdus["SCI"].data = hdus["SCI"].data.astype(np.float32)
-
-    segment = open_segment(variant(change=as_float))
-    raw = segment.read_samples(slice(10, 20), np.arange(2))
-    expected = open_segment(small).read_samples(slice(10, 20), np.arange(2))
-    np.testing.assert_array_equal(decoded(raw), decoded(expected))
-
-
-def test_a_plane_that_is_not_there_is_refused(small, tmp_path):
-    path = shutil.copy(small, tmp_path / "x_uncal.fits")
-    with pytest.raises(SegmentError, match="expected an extension ERR"):
-        open_segment(path).read_plane("ERR")
+# --- what is refused, what is made up for
 
 
 def test_ramps_that_are_calibrated_already_are_refused(observation, tmp_path):

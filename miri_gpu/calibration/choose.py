@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from miri_gpu.calibration.bundle import NOT_AVAILABLE
+from miri_gpu.calibration.crds_parameters import asked_parameters, crds_parameters
 from miri_gpu.errors import CalibrationError
 
 _CRDS_HINT = (
@@ -41,28 +42,16 @@ def choose_from_crds(header, types: Iterable[str]) -> tuple[dict[str, Path | Non
 
     # CRDS remembers what the environment said first; a caller may have changed it since
     utils.clear_function_caches()
-    parameters = crds_parameters(header)
     with _crds_errors("CRDS: expected a server or a local cache"):
         context = crds_client.get_context_used("jwst")
+        asked = asked_parameters(context)
+    parameters = crds_parameters(header, asked)
     files = {}
     for reftype in types:
         with _crds_errors(f"{reftype}: expected a reference file from CRDS ({context})"):
             found = crds_client.get_multiple_reference_paths(parameters, [reftype], "jwst")
         files[reftype] = _existing(reftype, found[reftype])
     return files, context
-
-
-def crds_parameters(header) -> dict:
-    """What CRDS needs to know of an observation, from its primary header alone."""
-    from astropy.io import fits
-    from stdatamodels.jwst import datamodels
-
-    # a model of the header only: a segment opened as a model would be read as a whole
-    hdus = fits.HDUList([fits.PrimaryHDU(header=header)])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a real header breaks some rule or other of the schema
-        with datamodels.RampModel(hdus) as model:
-            return model.get_crds_parameters()
 
 
 def choose_from_folder(folder: str | Path, types: Iterable[str]) -> dict[str, Path | None]:

@@ -30,8 +30,8 @@ def load_calibration(
 
     Parameters
     ----------
-    observation : astropy.io.fits.Header, or path of a segment
-        The primary header. Of a file only the headers are read.
+    observation : astropy.io.fits.Header, several of them, or path of a segment
+        The primary header, or that and the one of the SCI extension. Of a file only these are read.
     references : folder or None
         Reference files, one of each type, known by their keyword REFTYPE.
     overrides : dict of type to file, or None
@@ -71,7 +71,7 @@ def load_calibration(
 
 def _header(observation, velocity_m_s: float | None):
     """The primary header, and the velocity that it or the SCI extension states."""
-    headers = [observation]
+    headers = observation if isinstance(observation, tuple) else (observation,)
     if isinstance(observation, str | Path):
         from astropy.io import fits
 

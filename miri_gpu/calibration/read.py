@@ -83,12 +83,12 @@ def read_images(reftype: str, path: Path, subarray: Subarray) -> dict[str, np.nd
     """
     with opened_fits(reftype, path) as hdus:
         main = next(iter(_EXTENSIONS[reftype].values()))
-        whole = _array(reftype, path, hdus, main)
-        area = _area(reftype, path, hdus[0].header, whole.shape, subarray)
+        shape = _extension(reftype, path, hdus, main).shape
+        area = _area(reftype, path, hdus[0].header, shape, subarray)
         arrays = {}
         for name, extension in _EXTENSIONS[reftype].items():
             if extension in hdus:
-                plane = _array(reftype, path, hdus, extension)[(..., *area)]
+                plane = _cut(_extension(reftype, path, hdus, extension), area)
             elif extension in _ZERO_IF_ABSENT and extension != main:
                 plane = np.zeros((subarray.n_rows, subarray.n_cols))
             arrays[name] = _flags(plane, hdus) if extension == "DQ" else plane.astype(np.float32)
@@ -155,11 +155,18 @@ def opened_fits(reftype: str, path: Path):
         ) from None
 
 
-def _array(reftype: str, path: Path, hdus, extension: str) -> np.ndarray:
-    array = hdus[extension].data if extension in hdus else None
-    if array is None:
+def _extension(reftype: str, path: Path, hdus, extension: str):
+    if extension not in hdus or len(hdus[extension].shape) < 2:
         raise CalibrationError(f"{reftype}: expected an extension {extension}, got {path} without")
-    return array
+    return hdus[extension]
+
+
+def _cut(hdu, area: tuple[slice, slice]) -> np.ndarray:
+    """Some rows and columns of an extension's images."""
+    rows, cols = area
+    if len(hdu.shape) == 2:  # flags, which would all be scaled for the sake of some
+        return hdu.section[rows, :][:, cols]
+    return hdu.data[..., rows, cols]
 
 
 def _area(reftype: str, path: Path, header, shape, subarray: Subarray) -> tuple[slice, slice]:

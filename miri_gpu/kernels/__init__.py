@@ -49,7 +49,7 @@ class _Parameter:
     is_written: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Kernel:
     """A kernel: its name, where its source is, and what it takes after the number of items."""
 

@@ -36,6 +36,7 @@ typedef unsigned long long uint64_t;
 #define INFINITY __int_as_float(0x7f800000)
 #define KERNEL extern "C" __global__
 #define DEVICE static __device__ __forceinline__
+#define PREFETCH(address)
 #define EACH(i, n)                                                          \
     for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < (n); \
          i += gridDim.x * (int64_t)blockDim.x)
@@ -51,6 +52,7 @@ typedef unsigned long long uint64_t;
 #define KERNEL __attribute__((visibility("default")))
 #endif
 #define DEVICE static inline __attribute__((always_inline))
+#define PREFETCH(address) __builtin_prefetch(address)
 #define EACH(i, n) for (int64_t i = 0; i < (n); i++)
 
 #endif

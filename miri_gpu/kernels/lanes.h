@@ -50,6 +50,12 @@ DEVICE double sum_of_lanes(lanes v)
 
 DEVICE lanes larger_lanes(lanes a, lanes b) { return a > b ? a : b; }
 
+/* 2 to the power that the last bits of a number are. */
+DEVICE lanes power_of_2(lanes v)
+{
+    return __longlong_as_double((__double_as_longlong(v) + 1023) << 52);
+}
+
 DEVICE double largest_of_lanes(lanes v)
 {
     v = larger_lanes(v, __shfl_xor_sync(GROUP_THREADS, v, 1));
@@ -100,6 +106,8 @@ DEVICE lanes larger_lanes(lanes a, lanes b)
     lane_bits first = (lane_bits)(a > b);
     return (lanes)(((lane_bits)a & first) | ((lane_bits)b & ~first));
 }
+
+DEVICE lanes power_of_2(lanes v) { return (lanes)(((lane_bits)v + 1023) << 52); }
 
 DEVICE double largest_of_lanes(lanes v)
 {

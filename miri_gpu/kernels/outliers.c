@@ -1,202 +1,240 @@
-/* Polynomials through windows of columns, without their outliers: `rates/outlier_fits.py`. */
-#include "lanes.h"
+/* Polynomials through windows of columns, without their outliers: `rates/outlier_fits.py`.
+ *
+ * The polynomials of a window are orthonormal on all of its rows. On the good rows of a column
+ * they are not quite, since the products on its bad rows are missing: each column has a small
+ * symmetric system of equations, near to the unit matrix.
+ */
+#define PIXELS 8 /* columns */
+#include "pixels.h"
 
-#define MOST_POINTS 512 /* of a window */
-#define N_ARRAYS 5      /* of a window's points, in `curve` */
+#define OUTLIER 16
+#define MOST_TERMS 8 /* of a polynomial */
+#define N_PRODUCTS (MOST_TERMS * (MOST_TERMS + 1) / 2)
 
-/* The points of one window of one column, and the polynomial that is being fitted to them. */
+/* Neighbouring columns of one window: pixels are `stride` apart from row to row. */
 typedef struct {
-    int n_points, n_elements; /* an element is eight points; the last may be filled up */
-    int n_good;
-    const double *points;
-    lanes *known;      /* values of the good points, 0 elsewhere */
-    lanes *weight;     /* 1 = good and no outlier, else 0 */
-    lanes *residual;   /* of the values, from the degrees so far */
-    lanes *polynomial; /* of this degree, orthogonal to all before */
-    lanes *previous;   /* of the degree before */
-} curve;
+    int n_rows, n_here;
+    int64_t stride;
+    const double *basis; /* (n_rows, n_terms) */
+    const float *data;
+    uint32_t *bad; /* OUTLIER where a pixel is bad, else 0 */
+    float *cleaned;
+    double *model; /* of some of the columns */
+    int first_modelled, end_modelled;
+    int64_t model_stride;
+} window;
 
-/* What a degree adds to the fit, and what leads to the polynomial of the next. */
+/* What the good pixels of each column say. */
 typedef struct {
-    double share, centre, ratio, norm;
-} degree_terms;
+    double n_good[PIXELS];
+    double missing[N_PRODUCTS][PIXELS]; /* sums over bad rows, lower triangle row by row */
+    double terms[MOST_TERMS][PIXELS];
+    double largest[PIXELS]; /* square of a residual that is an outlier's, or -1 */
+} columns;
 
-/* Take the last degree out of the residual, go on to the next polynomial, measure it. */
-DEVICE void next_degree(curve *c, int degree, degree_terms *terms)
+/* What defines an outlier, in squares; and which pivots are rounding. */
+typedef struct {
+    double threshold, rounding, least_pivot;
+} limits;
+
+DEVICE void leave_out(const double *q, int n_terms, int l, columns *c)
 {
-    const double share = terms->share, centre = terms->centre, ratio = terms->ratio;
-    sum_tree norm = {{0}, 0}, projection = {{0}, 0}, middle = {{0}, 0};
-    for (int start = 0; start < c->n_points;) {
-        int n_completed, n = block_length(c->n_points, start, &n_completed);
-        const int first = start / LANES, last = (start + n + LANES - 1) / LANES;
-        const int full = (start + n) / LANES;
-        lanes norms = {0}, projections = {0}, middles = {0};
-        lanes weighted = {0}, square = {0}, overlap = {0}, moment = {0};
-        for (int j = first; j < last; j++) {
-            const lanes x = load_lanes(c->points + LANES * j);
-            lanes p = c->polynomial[AT(j)], r = c->residual[AT(j)];
-            if (degree > 0) {
-                const lanes following = (x - centre) * p - ratio * c->previous[AT(j)];
-                r = r - share * p;
-                c->residual[AT(j)] = r;
-                c->previous[AT(j)] = p;
-                c->polynomial[AT(j)] = p = following;
-            }
-            weighted = c->weight[AT(j)] * p;
-            square = weighted * p;
-            overlap = weighted * r;
-            moment = square * x;
-            if (j < full) {
-                norms = norms + square;
-                projections = projections + overlap;
-                middles = middles + moment;
-            }
-        }
-        add_block(&norm, norms, n, square, n_completed);
-        add_block(&projection, projections, n, overlap, n_completed);
-        add_block(&middle, middles, n, moment, n_completed);
-        start += n;
-    }
-    terms->ratio = degree > 0 ? norm.waiting[0] / terms->norm : 0.0;
-    terms->norm = norm.waiting[0];
-    terms->share = projection.waiting[0] / terms->norm;
-    terms->centre = middle.waiting[0] / terms->norm;
+    c->n_good[l] -= 1.0;
+    for (int a = 0, i = 0; a < n_terms; a++)
+        for (int b = 0; b <= a; b++, i++)
+            c->missing[i][l] += q[a] * q[b];
 }
 
-/* Fit the polynomial; return the largest square of a residual if it is an outlier's, else -1.
- * Afterwards `residual` holds the fit, and `previous` the squares of its residuals. */
-DEVICE double fit_curve(curve *c, int order, double threshold_square, double rounding_square)
+DEVICE void find_bad(const window *w, const uint32_t *dq, uint32_t masked, int n_terms, columns *c)
 {
-    degree_terms terms = {0.0, 0.0, 0.0, 1.0};
-    const lanes zero = {0};
-    for (int j = 0; j < c->n_elements; j++) {
-        c->residual[AT(j)] = c->known[AT(j)];
-        c->polynomial[AT(j)] = zero + 1.0;
-        c->previous[AT(j)] = zero;
-    }
-    for (int degree = 0; degree <= order && degree < c->n_good; degree++)
-        next_degree(c, degree, &terms);
-
-    const double is_fitted = c->n_good >= 2 ? 1.0 : 0.0;
-    sum_tree variance = {{0}, 0}, power = {{0}, 0};
-    lanes largest = {0};
-    for (int start = 0; start < c->n_points;) {
-        int n_completed, n = block_length(c->n_points, start, &n_completed);
-        const int first = start / LANES, last = (start + n + LANES - 1) / LANES;
-        const int full = (start + n) / LANES;
-        lanes variances = {0}, powers = {0}, square = {0}, value_square = {0};
-        for (int j = first; j < last; j++) {
-            const lanes known = c->known[AT(j)];
-            const lanes rest = c->residual[AT(j)] - terms.share * c->polynomial[AT(j)];
-            const lanes fit = (known - rest) * is_fitted;
-            const lanes deviation = (known - fit) * c->weight[AT(j)];
-            c->residual[AT(j)] = fit;
-            square = deviation * deviation;
-            c->previous[AT(j)] = square;
-            value_square = known * known * c->weight[AT(j)];
-            largest = larger_lanes(square, largest);
-            if (j < full) {
-                variances = variances + square;
-                powers = powers + value_square;
-            }
+    for (int l = 0; l < w->n_here; l++) c->n_good[l] = w->n_rows;
+    for (int i = 0; i < n_terms * (n_terms + 1) / 2; i++)
+        for (int l = 0; l < w->n_here; l++) c->missing[i][l] = 0.0;
+    for (int row = 0; row < w->n_rows; row++) {
+        uint32_t any = 0, *bad = w->bad + row * w->stride;
+        const float *data = w->data + row * w->stride;
+        for (int l = 0; l < w->n_here; l++) {
+            const uint32_t is_masked = dq[row * w->stride + l] & masked;
+            bad[l] = is_masked | !isfinite(data[l]) ? OUTLIER : 0;
+            any |= bad[l];
         }
-        add_block(&variance, variances, n, square, n_completed);
-        add_block(&power, powers, n, value_square, n_completed);
-        start += n;
-    }
-    const double n = c->n_good > 1 ? c->n_good : 1;
-    const double mean_square = variance.waiting[0] / n;
-    const double most = largest_of_lanes(largest);
-    return mean_square > rounding_square * (power.waiting[0] / n) &&
-                   most > threshold_square * mean_square
-               ? most
-               : -1.0;
-}
-
-/* Drop the first point whose residual has this square. */
-DEVICE void drop_worst(curve *c, double square)
-{
-    int worst = MOST_POINTS;
-    for (int j = c->n_elements - 1; j >= 0; j--)
-        EACH_LANE(k)
-        {
-            if (PART(c->previous[AT(j)], k) == square) {
-                const int i = LANES * j + k;
-                worst = i < worst ? i : worst;
-            }
-        }
-    worst = (int)smallest_found(worst);
-    EACH_LANE(k)
-    {
-        if (k == worst % LANES) {
-            PART(c->weight[AT(worst / LANES)], k) = 0.0;
-            PART(c->known[AT(worst / LANES)], k) = 0.0;
-        }
-    }
-    c->n_good -= 1;
-}
-
-DEVICE void clean_window(curve *c, int order, double threshold_square, double rounding_square)
-{
-    for (int i = 0; i < c->n_points; i++) {
-        const double square = fit_curve(c, order, threshold_square, rounding_square);
-        if (square < 0.0)
-            break;
-        drop_worst(c, square);
+        if (any)
+            for (int l = 0; l < w->n_here; l++)
+                if (bad[l])
+                    leave_out(w->basis + row * n_terms, n_terms, l, c);
     }
 }
 
-/* Items are (frame, window, column). `edges` (n_windows + 1) cut the rows into windows; `points`
- * (n_rows + 8) say where in its window a row is, from -1 to 1. Frames are (n_rows, n_cols), and
- * their values either float32 or float64: the other is null. */
+/* Least squares: L D L^T, without the terms that the good rows do not determine. */
+DEVICE void solve(int n_here, int n_terms, double least_pivot, columns *c)
+{
+    double lower[N_PRODUCTS][PIXELS], inverse[MOST_TERMS][PIXELS];
+    for (int a = 0, row_a = 0; a < n_terms; row_a += ++a) {
+        for (int b = 0, row_b = 0; b <= a; row_b += ++b)
+            for (int l = 0; l < n_here; l++) {
+                double product = (a == b) - c->missing[row_a + b][l];
+                for (int k = 0; k < b; k++)
+                    product -= lower[row_a + k][l] * lower[row_b + k][l] * inverse[k][l];
+                lower[row_a + b][l] = product;
+            }
+        for (int l = 0; l < n_here; l++) {
+            const double pivot = lower[row_a + a][l];
+            inverse[a][l] = pivot > least_pivot && c->n_good[l] >= 2.0 ? 1.0 / pivot : 0.0;
+            double term = c->terms[a][l];
+            for (int k = 0; k < a; k++) term -= lower[row_a + k][l] * c->terms[k][l];
+            c->terms[a][l] = term * inverse[a][l];
+        }
+    }
+    for (int a = n_terms - 1; a >= 0; a--)
+        for (int k = a + 1; k < n_terms; k++)
+            for (int l = 0; l < n_here; l++)
+                c->terms[a][l] -= lower[k * (k + 1) / 2 + a][l] * inverse[a][l] * c->terms[k][l];
+}
+
+DEVICE void fit(const window *w, int n_terms, double least_pivot, columns *c)
+{
+    for (int a = 0; a < n_terms; a++)
+        for (int l = 0; l < w->n_here; l++) c->terms[a][l] = 0.0;
+    for (int row = 0; row < w->n_rows; row++) {
+        const float *data = w->data + row * w->stride;
+        const uint32_t *bad = w->bad + row * w->stride;
+        const double *q = w->basis + row * n_terms;
+        for (int l = 0; l < w->n_here; l++) {
+            const double value = bad[l] ? 0.0 : (double)data[l];
+            for (int a = 0; a < n_terms; a++) c->terms[a][l] += value * q[a];
+        }
+    }
+    solve(w->n_here, n_terms, least_pivot, c);
+}
+
+/* Put the polynomials in the place of what is bad, and find the worst of what is good. */
+DEVICE void compare(const window *w, int n_terms, const limits *most, columns *c)
+{
+    double variance[PIXELS], power[PIXELS];
+    for (int l = 0; l < w->n_here; l++) variance[l] = power[l] = c->largest[l] = 0.0;
+    for (int row = 0; row < w->n_rows; row++) {
+        const float *data = w->data + row * w->stride;
+        const uint32_t *bad = w->bad + row * w->stride;
+        const double *q = w->basis + row * n_terms;
+        float *cleaned = w->cleaned + row * w->stride;
+        double fitted[PIXELS];
+        for (int l = 0; l < w->n_here; l++) {
+            double sum = c->terms[0][l] * q[0];
+            for (int a = 1; a < n_terms; a++) sum += c->terms[a][l] * q[a];
+            fitted[l] = sum;
+            cleaned[l] = bad[l] ? (float)sum : data[l];
+            const double value = bad[l] ? 0.0 : (double)data[l];
+            const double residual = bad[l] ? 0.0 : value - sum;
+            const double square = residual * residual;
+            variance[l] += square;
+            power[l] += value * value;
+            c->largest[l] = square > c->largest[l] ? square : c->largest[l];
+        }
+        double *model = w->model + row * w->model_stride;
+        for (int l = w->first_modelled; l < w->end_modelled; l++) model[l] = fitted[l];
+    }
+    for (int l = 0; l < w->n_here; l++) {
+        const double n = c->n_good[l] > 1.0 ? c->n_good[l] : 1.0, mean_square = variance[l] / n;
+        if (!(mean_square > most->rounding * (power[l] / n)
+              && c->largest[l] > most->threshold * mean_square))
+            c->largest[l] = -1.0;
+    }
+}
+
+/* The one column whose number is `l`, on its own. */
+DEVICE window column_of(const window *w, int l)
+{
+    window own = *w;
+    own.n_here = 1;
+    own.data += l;
+    own.bad += l;
+    own.cleaned += l;
+    own.model += l;
+    own.first_modelled = 0;
+    own.end_modelled = l >= w->first_modelled && l < w->end_modelled;
+    return own;
+}
+
+/* The first good pixel of a column whose residual has the largest square. */
+DEVICE int find_worst(const window *w, int n_terms, const columns *c)
+{
+    for (int row = 0; row < w->n_rows; row++) {
+        const double *q = w->basis + row * n_terms;
+        double sum = c->terms[0][0] * q[0];
+        for (int a = 1; a < n_terms; a++) sum += c->terms[a][0] * q[a];
+        const double residual = (double)w->data[row * w->stride] - sum;
+        if (!w->bad[row * w->stride] && residual * residual == c->largest[0])
+            return row;
+    }
+    return 0; /* never */
+}
+
+DEVICE void clean_columns(const window *w, const uint32_t *dq, uint32_t masked, int n_terms,
+                          const limits *most)
+{
+    columns all;
+    find_bad(w, dq, masked, n_terms, &all);
+    fit(w, n_terms, most->least_pivot, &all);
+    compare(w, n_terms, most, &all);
+    for (int l = 0; l < w->n_here; l++) {
+        if (all.largest[l] < 0.0)
+            continue;
+        const window own = column_of(w, l);
+        columns one;
+        one.n_good[0] = all.n_good[l];
+        one.largest[0] = all.largest[l];
+        for (int i = 0; i < n_terms * (n_terms + 1) / 2; i++)
+            one.missing[i][0] = all.missing[i][l];
+        for (int a = 0; a < n_terms; a++)
+            one.terms[a][0] = all.terms[a][l];
+        while (one.largest[0] >= 0.0) {
+            const int worst = find_worst(&own, n_terms, &one);
+            own.bad[worst * own.stride] = OUTLIER;
+            leave_out(own.basis + worst * n_terms, n_terms, 0, &one);
+            fit(&own, n_terms, most->least_pivot, &one);
+            compare(&own, n_terms, most, &one);
+        }
+    }
+    for (int row = 0; row < w->n_rows; row++)
+        for (int l = 0; l < w->n_here; l++)
+            w->bad[row * w->stride + l] |= dq[row * w->stride + l];
+}
+
+/* Items are (frame, window, column). `edges` (n_windows + 1) cut the rows into windows; `basis`
+ * (n_rows, n_terms) holds the polynomials of each. Frames are (n_rows, n_cols); `model` has those
+ * of the columns that begin at `first_modelled`, (n_frames, n_rows, n_modelled). */
 KERNEL void clean_windows(int64_t n_items, int64_t n_windows, int64_t n_rows, int64_t n_cols,
-                          int64_t most_points, const int32_t *restrict edges,
-                          const double *restrict points, int64_t order, double threshold_square,
-                          double rounding_square, const float *restrict single_values,
-                          const double *restrict double_values, const uint8_t *restrict good,
-                          double *restrict fitted, uint8_t *restrict inliers)
+                          const int32_t *restrict edges, const double *restrict basis,
+                          int64_t n_terms, double threshold_square, double rounding_square,
+                          double least_pivot, const float *restrict data,
+                          const uint32_t *restrict dq, int64_t masked, int64_t first_modelled,
+                          int64_t n_modelled, float *restrict cleaned, uint32_t *restrict flagged,
+                          double *restrict model)
 {
-    GROUP_MEMORY(lanes, memory, N_ARRAYS * (MOST_POINTS / LANES), N_ARRAYS * most_points);
-    const int64_t size = AT(most_points / LANES) - AT(0);
-    EACH_GROUP(item, n_items)
+    const int64_t n_pieces = N_PIECES(n_cols);
+    const limits most = {threshold_square, rounding_square, least_pivot};
+    EACH(item, n_items / n_cols * n_pieces)
     {
-        const int64_t window = item / n_cols % n_windows, frame = item / n_cols / n_windows;
-        const int64_t start = edges[window];
-        const int64_t corner = (frame * n_rows + start) * n_cols + item % n_cols;
-        curve c;
-        c.n_points = (int)(edges[window + 1] - start);
-        c.n_elements = (c.n_points + LANES - 1) / LANES;
-        c.points = points + start;
-        c.known = memory;
-        c.weight = c.known + size;
-        c.residual = c.weight + size;
-        c.polynomial = c.residual + size;
-        c.previous = c.polynomial + size;
-        double n_good = 0.0;
-        for (int j = 0; j < c.n_elements; j++) {
-            lanes weight = {0}, known = {0};
-            EACH_LANE(k)
-            {
-                const int64_t i = LANES * j + k, at = corner + i * n_cols;
-                if (i < c.n_points && good[at]) {
-                    PART(weight, k) = 1.0;
-                    PART(known, k) = single_values ? (double)single_values[at] : double_values[at];
-                }
-            }
-            c.weight[AT(j)] = weight;
-            c.known[AT(j)] = known;
-            n_good += sum_of_lanes(weight);
-        }
-        c.n_good = (int)n_good;
-        clean_window(&c, (int)order, threshold_square, rounding_square);
-        for (int j = 0; j < c.n_elements; j++)
-            EACH_LANE(k)
-            {
-                const int64_t i = LANES * j + k, at = corner + i * n_cols;
-                if (i < c.n_points) {
-                    fitted[at] = PART(c.residual[AT(j)], k);
-                    inliers[at] = PART(c.weight[AT(j)], k) > 0.0;
-                }
-            }
+        const int64_t start = item % n_pieces * PIXELS, strip = item / n_pieces;
+        const int64_t row = edges[strip % n_windows], frame = strip / n_windows;
+        const int64_t corner = (frame * n_rows + row) * n_cols + start;
+        const int64_t modelled = first_modelled - start;
+        window w;
+        w.n_rows = (int)(edges[strip % n_windows + 1] - row);
+        w.n_here = pixels_of(start, n_cols);
+        w.stride = n_cols;
+        w.basis = basis + row * n_terms;
+        w.data = data + corner;
+        w.bad = flagged + corner;
+        w.cleaned = cleaned + corner;
+        w.model = model + (frame * n_rows + row) * n_modelled - modelled;
+        w.model_stride = n_modelled;
+        w.first_modelled = modelled > 0 ? (int)modelled : 0;
+        w.end_modelled = modelled + n_modelled < w.n_here ? (int)(modelled + n_modelled) : w.n_here;
+        if (n_terms == 5 && w.n_here == PIXELS) { /* constants, by which loops are unrolled */
+            w.n_here = PIXELS;
+            clean_columns(&w, dq + corner, (uint32_t)masked, 5, &most);
+        } else
+            clean_columns(&w, dq + corner, (uint32_t)masked, (int)n_terms, &most);
     }
 }

@@ -1,51 +1,83 @@
 /* Jumps of ramps: differences of successive groups that are unlike the others of their pixel.
  *
  * `jump_search.py` and `jump_flags.py` say what is computed, in array code, and from which source.
+ *
+ * A piece of neighbouring pixels is worked on at a time, so that whole cache lines are read, vector
+ * by vector: the differences of a vector of pixels are columns of working memory. The last vector
+ * of an image may overlap the one before. On a GPU a vector is a pixel, whose integrations are
+ * shared out.
  */
-#include "ranks.h"
-#define PIXELS COLUMNS
 #include "pixels.h"
+#include "removal.h"
 
-#ifdef __CUDACC__ /* a column of working memory: of each pixel on a GPU, used again on a CPU */
-#define SCRATCH(memory, start) ((memory) + (start))
-#define SCRATCH_STRIDE(n_pixels) (n_pixels)
+#ifdef __CUDACC__ /* working memory: all of it at once on a GPU, used again on a CPU */
+#define VECTORS 1
+#define COLUMNS_FROM(memory, vector, start, n) \
+    ((memory) + (start) / ROW * ROW * (n) + (start) % ROW)
 #else
-#define SCRATCH(memory, start) (memory)
-#define SCRATCH_STRIDE(n_pixels) COLUMNS
+#define VECTORS (PIXELS / COLUMNS)
+#define COLUMNS_FROM(memory, vector, start, n) ((memory) + (vector) * COLUMNS * (n))
 #endif
-#define BOTTOM 0
-#define MIDDLE 1
-#define TOP 2
 
-/* Differences of successive groups in electrons, NaN where one of the two is not usable. */
-DEVICE void take_differences(const float *restrict data, int64_t data_int, int64_t data_group,
-                             const uint8_t *restrict groupdq, int64_t dq_int, int64_t dq_group,
-                             const float *restrict gain, int64_t n_ints, int64_t n_groups,
-                             const int32_t *restrict place, int64_t n_diffs, int n_here,
-                             float *restrict values, int64_t stride)
+/* Ramps: images of pixels next to one another, whose integrations and groups are so many values
+ * apart; `later` says to which group each difference leads. */
+typedef struct {
+    const float *data;
+    int64_t data_int, data_group;
+    const uint8_t *groupdq;
+    int64_t dq_int, dq_group;
+    int n_diffs;
+    const int32_t *later;
+} Samples;
+
+/* Neighbouring pixels, as vectors: where each starts, and where its differences are. */
+typedef struct {
+    int64_t start, starts[VECTORS];
+    float *differences[VECTORS];
+    int n_pixels, n_vectors;
+} Piece;
+
+/* What is a usual difference of a pixel: from low up to high. The neighbours of jumps below
+ * inner_low or above inner_high are flagged, where they are between outer_low and outer_high. */
+typedef struct {
+    floats low, high, inner_low, inner_high, outer_low, outer_high;
+} Bounds;
+
+DEVICE Piece piece_of(int64_t number, int64_t n_pixels, float *memory, int64_t n_values)
 {
-    float before[PIXELS], now[PIXELS];
-    for (int k = 0; k < PIXELS; k++) now[k] = NAN;
-    for (int64_t i = 0; i < n_ints; i++)
-        for (int64_t g = 0; g < n_groups; g++) {
-            const float *x = data + i * data_int + g * data_group;
-            const uint8_t *dq = groupdq + i * dq_int + g * dq_group;
-            for (int k = 0; k < PIXELS; k++) before[k] = now[k];
-            for (int k = 0; k < n_here; k++) {
-                const float electrons = x[k] * gain[k];
-                now[k] = dq[k] & (DO_NOT_USE | SATURATED) ? NAN : electrons;
-            }
-            if (place[g] < 0) continue;
-            float *row = values + (i * n_diffs + place[g]) * stride;
-            for (int k = 0; k < PIXELS; k++) row[k] = now[k] - before[k];
-        }
+    Piece p;
+    p.start = number * PIXELS;
+    p.n_pixels = pixels_of(p.start, n_pixels);
+    p.n_vectors = (p.n_pixels + COLUMNS - 1) / COLUMNS;
+    for (int v = 0; v < p.n_vectors; v++) {
+        const int64_t start = p.start + v * COLUMNS, last = n_pixels - COLUMNS;
+        p.starts[v] = start < last ? start : last;
+        p.differences[v] = COLUMNS_FROM(memory, v, start, n_values);
+    }
+    return p;
 }
 
-/* Expected standard deviation of a difference; NaN where it is 0, so that nothing is found. */
-DEVICE double noise_of(double median, double read_var)
+/* A group in electrons, NaN where it is not usable. */
+DEVICE floats electrons(const Samples *s, int64_t i, int g, int64_t start, floats gain)
 {
-    const double sigma = sqrt(fabs(median) + read_var);
-    return sigma == 0.0 ? (double)NAN : sigma;
+    const floats x = load_row(s->data + i * s->data_int + g * s->data_group + start) * gain;
+    const ints flags = load_flags(s->groupdq + i * s->dq_int + g * s->dq_group + start);
+    return nan_where(has_any(flags, DO_NOT_USE | SATURATED), x);
+}
+
+/* Differences of successive groups of an integration, NaN where one of the two is not usable; the
+ * next one is fetched meanwhile. */
+DEVICE void take_differences(const Samples *s, int64_t i, int64_t start, floats gain, float *row)
+{
+    floats now = filled(NAN);
+    for (int d = 0; d < s->n_diffs; d++) {
+        const int g = s->later[d], follows = d > 0 && s->later[d - 1] == g - 1;
+        const floats before = follows ? now : electrons(s, i, g - 1, start, gain);
+        now = electrons(s, i, g, start, gain);
+        store_row(now - before, row + d * ROW);
+        PREFETCH(s->data + (i + 1) * s->data_int + g * s->data_group + start);
+        PREFETCH(s->groupdq + (i + 1) * s->dq_int + g * s->dq_group + start);
+    }
 }
 
 /* The smallest float that is not below x, the largest that is not above. */
@@ -58,7 +90,7 @@ DEVICE float near_float(double x)
 DEVICE float rounded_up(double x)
 {
     const float near = near_float(x);
-    return near < x ? float_of(key_of(near) + 1) : near;
+    return near < x ? next_float(near) : near;
 }
 
 DEVICE float rounded_down(double x)
@@ -67,223 +99,129 @@ DEVICE float rounded_down(double x)
     return near > x ? float_of(key_of(near) - 1) : near;
 }
 
-/* What a search by removal has left of a column: ranks first .. stop - 1. */
-typedef struct {
-    int first, stop, n_removed, is_done;
-    Window windows[3];
-} Search;
-
-/* The window that holds a rank; null where none does. */
-DEVICE const Window *window_of(const Search *s, int rank)
+/* What is usual among the differences of some pixels. */
+DEVICE void find_bounds(Columns *c, const double *read_var, const Limits *limits, Bounds *b)
 {
-    for (int w = 0; w < 3; w++)
-        if (holds(&s->windows[w], rank)) return &s->windows[w];
-    return 0;
-}
-
-/* The window that says what the values of two successive ranks are. */
-DEVICE const Window *window_of_pair(const Search *s, int lower, int upper)
-{
-    for (int w = 0; w < 3; w++) {
-        const Window *found = &s->windows[w];
-        const int has_next = found->next == found->next;
-        if (holds(found, lower) && (upper < found->stop || has_next)) return found;
-    }
-    return 0;
-}
-
-/* Remove the sizes farthest from the median while they are far; equal ones go together.
- *
- * Returns whether a window is missing: then around `rank`, to be put in `place`.
- */
-DEVICE int remove_far(Search *s, double read_var, double limit_2, double limit_3, double limit_4,
-                      int *rank, int *place)
-{
-    while (!s->is_done) {
-        const int first = s->first, stop = s->stop, count = stop - first;
-        if (count < 2) break; /* a single value has nothing to be compared with */
-        const Window *top = window_of(s, stop - 1), *bottom = window_of(s, first);
-        if (!top || !bottom) {
-            *rank = top ? first : stop - 1;
-            *place = top ? BOTTOM : TOP;
-            return 1;
-        }
-        const float largest = value_in(top, stop - 1), smallest = value_in(bottom, first);
-        /* a window holds all of the values that are equal to any of its own */
-        int run_start = stop - 1, run_stop = first + 1;
-        if (top->is_tied) run_start = top->start;
-        while (run_start > top->start && value_in(top, run_start - 1) == largest) run_start--;
-        if (bottom->is_tied) run_stop = bottom->stop;
-        while (run_stop < bottom->stop && value_in(bottom, run_stop) == smallest) run_stop++;
-        if (run_start < first) run_start = first;
-        if (run_stop > stop) run_stop = stop;
-
-        const int rest = count >= 4 ? run_start : count == 2 ? first + 1 : stop;
-        if (rest <= first) break;
-        const int lower = (first + rest - 1) / 2, upper = (first + rest) / 2;
-        const Window *middle = window_of_pair(s, lower, upper);
-        if (!middle) {
-            *rank = lower;
-            *place = MIDDLE;
-            return 1;
-        }
-        double median = median_in(middle, lower, upper);
-        if (s->n_removed > 0) median = (double)(float)median;
-
-        const float above = (float)fabs(largest - median), below = (float)fabs(smallest - median);
-        const float farthest = above > below ? above : below;
-        const double limit = count == 2 ? limit_2 : count == 3 ? limit_3 : limit_4;
-        if (!((double)farthest / noise_of(median, read_var) > limit)) break;
-        if (below == farthest) s->first = run_stop;
-        if (above == farthest) s->stop = run_start;
-        s->n_removed++;
-    }
-    s->is_done = 1;
-    return 0;
-}
-
-/* Smallest and largest usual size of each column's differences, by removal one by one. */
-DEVICE void range_by_removal(const Columns *c, const double *read_var, double limit_2,
-                             double limit_3, double limit_4, floats *low, floats *high)
-{
-    Search searches[COLUMNS];
-    Window *wanted[COLUMNS];
-    int rank[COLUMNS], is_first = 1;
-    ints n_least, n_below;
-    floats second = c->smallest;
-    EACH_COLUMN(k) PART(second, k) = float_of(key_of(PART(c->smallest, k)) + 1);
-    count_below(c, second, c->largest, &n_least, &n_below);
-    EACH_COLUMN(k)
-    {
-        Search *s = &searches[k];
-        const int n = PART(c->n_valid, k);
-        s->first = s->n_removed = 0;
-        s->stop = n;
-        s->is_done = n == 0;
-        for (int w = 0; w < 3; w++) {
-            s->windows[w].start = s->windows[w].stop = 0;
-            s->windows[w].is_tied = 1;
-        }
-        s->windows[BOTTOM].stop = PART(n_least, k);
-        s->windows[BOTTOM].values[0] = PART(c->smallest, k);
-        s->windows[TOP].start = PART(n_below, k);
-        s->windows[TOP].stop = n;
-        s->windows[TOP].values[0] = PART(c->largest, k);
-        s->windows[BOTTOM].next = s->windows[TOP].next = NAN; /* unknown */
-    }
-    for (;;) {
-        int n_wanted = 0, place = 0;
+    double median[COLUMNS];
+    if (limits->is_single_pass || limits->has_neighbours) {
+        c->is_size = 0;
+        measure(c);
+        medians_of(c, median);
         EACH_COLUMN(k)
         {
-            wanted[k] = 0;
-            if (searches[k].is_done) continue;
-            if (!remove_far(&searches[k], read_var[k], limit_2, limit_3, limit_4, &rank[k], &place))
-                continue;
-            wanted[k] = &searches[k].windows[place];
-            n_wanted++;
+            const double sigma = noise_of(median[k], read_var[k]);
+            PART(b->low, k) = rounded_up(median[k] - limits->limit_4 * sigma);
+            PART(b->high, k) = rounded_down(median[k] + limits->limit_4 * sigma);
+            PART(b->inner_low, k) = rounded_up(median[k] - limits->least * sigma);
+            PART(b->inner_high, k) = rounded_down(median[k] + limits->least * sigma);
+            PART(b->outer_low, k) = rounded_down(median[k] - limits->most * sigma);
+            PART(b->outer_high, k) = rounded_up(median[k] + limits->most * sigma);
         }
-        if (n_wanted == 0) break;
-        find_windows(c, rank, is_first, wanted);
-        is_first = 0;
     }
-    EACH_COLUMN(k)
+    if (!limits->is_single_pass) {
+        c->is_size = 1;
+        measure(c);
+        range_by_removal(c, read_var, limits, &b->low, &b->high);
+    }
+}
+
+DEVICE void without_jumps_of_unusable(const uint8_t *dq, int n, uint8_t *flagged)
+{
+    for (int k = 0; k < n; k++)
+        flagged[k] = dq[k] & (DO_NOT_USE | SATURATED) ? dq[k] & ~JUMP_DET : dq[k];
+}
+
+/* Flags as they are, but for jumps of unusable samples. */
+DEVICE void copy_flags(const Piece *p, const uint8_t *dq, uint8_t *flagged)
+{
+    if (p->n_pixels == PIXELS)
+        without_jumps_of_unusable(dq + p->start, PIXELS, flagged + p->start);
+    else
+        without_jumps_of_unusable(dq + p->start, p->n_pixels, flagged + p->start);
+}
+
+/* Flag the pixels whose difference is not usual; an unusable sample has none. */
+DEVICE void flag_outside(floats difference, const Bounds *b, int is_signed, uint8_t *flagged)
+{
+    const floats x = is_signed ? difference : sizes_of(difference);
+    EACH_MARKED(k, IS_BELOW(x, b->low) | IS_BELOW(b->high, x)) flagged[k] |= JUMP_DET;
+}
+
+/* Choose the jumps of a size that flags their neighbours; returns whether there is one. */
+DEVICE int choose_sources(floats x, const Bounds *b, const uint8_t *flagged, uint8_t *sources)
+{
+    const ints is_large = IS_BELOW(x, b->inner_low) | IS_BELOW(b->inner_high, x);
+    int any = 0;
+    EACH_MARKED(k, is_large & IS_BELOW(b->outer_low, x) & IS_BELOW(x, b->outer_high))
     {
-        const Search *s = &searches[k];
-        const int is_empty = PART(c->n_valid, k) == 0, last = s->stop - 1;
-        PART(*low, k) = is_empty ? NAN : value_in(window_of(s, s->first), s->first);
-        PART(*high, k) = is_empty ? NAN : value_in(window_of(s, last), last);
+        sources[k] = (flagged[k] & JUMP_DET) != 0;
+        any |= sources[k];
+    }
+    return any;
+}
+
+/* Flag a group of an integration by its differences, in `row`. */
+DEVICE void flag_group(const Piece *p, const Bounds *bounds, const Limits *limits, int64_t row,
+                       uint8_t *flagged, uint8_t *sources, uint8_t *any_source)
+{
+    for (int v = 0; v < p->n_vectors; v++) {
+        const floats x = load_row(p->differences[v] + row * ROW);
+        uint8_t *here = flagged + p->starts[v];
+        flag_outside(x, &bounds[v], limits->is_single_pass, here);
+        if (limits->has_neighbours && choose_sources(x, &bounds[v], here, sources + p->starts[v]))
+            *any_source = 1;
     }
 }
 
 /* Flag the jumps of all pixels.
  *
  * data, groupdq: images (n_ints, n_groups), of n_pixels next to one another, whose integrations
- * and groups are `.._int` and `.._group` values apart. place: for each group, which difference
- * leads to it, or -1. In one pass where is_single_pass, by what is farther than limit_4 standard
- * deviations from the median; else by removal, with limits for 2, 3, and more values left.
- * least, most: size of jumps that leave their neighbours unflagged, in standard deviations.
- * memory: n_ints * n_diffs rows of n_pixels, at least 16. flagged: new flags, without gaps.
- * sources: (n_ints, n_groups, n_pixels), whether the neighbours are to be flagged, and any_source
- * (n_ints, n_groups), whether a pixel's are; not touched unless has_neighbours.
+ * and groups are `.._int` and `.._group` values apart. later: the group that each difference leads
+ * to. The others as Limits has them. memory: for n_ints * n_diffs differences of as many pixels as
+ * are worked on at once. flagged: new flags, without gaps. sources: (n_ints, n_groups, n_pixels),
+ * whether the neighbours are to be flagged, and any_source (n_ints, n_groups), whether a pixel's
+ * are; both zero, and not touched unless has_neighbours.
  */
 KERNEL void find_jumps(
     int64_t n_items, const float *restrict data, int64_t data_int, int64_t data_group,
     const uint8_t *restrict groupdq, int64_t dq_int, int64_t dq_group,
-    const float *restrict gain, const double *restrict read_var, const int32_t *restrict place,
+    const float *restrict gain, const double *restrict read_var, const int32_t *restrict later,
     int64_t n_ints, int64_t n_groups, int64_t n_diffs, int64_t is_single_pass,
     double limit_2, double limit_3, double limit_4, int64_t has_neighbours, double least,
     double most, float *restrict memory, uint8_t *restrict flagged, uint8_t *restrict sources,
     uint8_t *restrict any_source)
 {
-    const int64_t n_pixels = n_items, n_pieces = N_PIECES(n_pixels);
-    EACH(piece, n_pieces)
+    const int64_t n_pixels = n_items, n_values = n_ints * n_diffs;
+    const int64_t first_int = n_ints * SHARE / SHARES, stop_int = n_ints * (SHARE + 1) / SHARES;
+    const Samples s = {data,   data_int, data_group,   groupdq,
+                       dq_int, dq_group, (int)n_diffs, later};
+    const Limits limits = {(int)is_single_pass, (int)has_neighbours, limit_2, limit_3, limit_4,
+                           least, most};
+    EACH_SHARED(number, N_PIECES(n_pixels))
     {
-        const int64_t start = piece * PIXELS;
-        const int n_here = pixels_of(start, n_pixels);
-        const float *samples = data + start;
-        const uint8_t *flags = groupdq + start;
-        Columns c;
-        c.stride = SCRATCH_STRIDE(n_pixels);
-        float *differences = SCRATCH(memory, start);
-        c.values = differences;
-        c.n = n_ints * n_diffs;
-        take_differences(samples, data_int, data_group, flags, dq_int, dq_group, gain + start,
-                         n_ints, n_groups, place, n_diffs, n_here, differences, c.stride);
-
-        double variance[PIXELS], median[PIXELS];
-        float low[PIXELS], high[PIXELS], inner_low[PIXELS], inner_high[PIXELS];
-        float outer_low[PIXELS], outer_high[PIXELS];
-        for (int k = 0; k < PIXELS; k++)
-            variance[k] = k < n_here ? read_var[start + k] : (double)NAN;
-        if (is_single_pass || has_neighbours) {
-            c.is_size = 0;
-            measure(&c);
-            medians_of(&c, median);
-            for (int k = 0; k < PIXELS; k++) {
-                const double sigma = noise_of(median[k], variance[k]);
-                low[k] = rounded_up(median[k] - limit_4 * sigma);
-                high[k] = rounded_down(median[k] + limit_4 * sigma);
-                inner_low[k] = rounded_up(median[k] - least * sigma);
-                inner_high[k] = rounded_down(median[k] + least * sigma);
-                outer_low[k] = rounded_down(median[k] - most * sigma);
-                outer_high[k] = rounded_up(median[k] + most * sigma);
-            }
+        const Piece p = piece_of(number, n_pixels, memory, n_values);
+        Bounds bounds[VECTORS];
+        for (int64_t i = first_int; i < stop_int; i++)
+            for (int v = 0; v < p.n_vectors; v++)
+                take_differences(&s, i, p.starts[v], load_row(gain + p.starts[v]),
+                                 p.differences[v] + i * n_diffs * ROW);
+        wait_for_shares();
+        for (int v = 0; v < p.n_vectors; v++) {
+            Columns c;
+            c.values = p.differences[v];
+            c.n = n_values;
+            c.first = first_int * n_diffs;
+            c.stop = stop_int * n_diffs;
+            find_bounds(&c, read_var + p.starts[v], &limits, &bounds[v]);
         }
-        if (!is_single_pass) {
-            floats bottom = filled(0.0f), top = bottom;
-            c.is_size = 1;
-            measure(&c);
-            range_by_removal(&c, variance, limit_2, limit_3, limit_4, &bottom, &top);
-            EACH_COLUMN(k)
-            {
-                low[k] = PART(bottom, k);
-                high[k] = PART(top, k);
+        for (int64_t i = first_int; i < stop_int; i++)
+            for (int g = 0, d = 0; g < n_groups; g++) {
+                const int64_t plane = i * n_groups + g, image = plane * n_pixels;
+                copy_flags(&p, groupdq + i * dq_int + g * dq_group, flagged + image);
+                if (d == n_diffs || later[d] != g) continue;
+                flag_group(&p, bounds, &limits, i * n_diffs + d++, flagged + image,
+                           sources + image, any_source + plane);
             }
-        }
-        for (int64_t plane = 0; plane < n_ints * n_groups; plane++) {
-            const int64_t i = plane / n_groups, g = plane % n_groups;
-            const uint8_t *dq = flags + i * dq_int + g * dq_group;
-            uint8_t *out = flagged + plane * n_pixels + start;
-            const float *row = differences + (i * n_diffs + (place[g] < 0 ? 0 : place[g])) * c.stride;
-            uint8_t new_flags[PIXELS];
-            for (int k = 0; k < n_here; k++) {
-                const float x = is_single_pass ? row[k] : fabsf(row[k]);
-                const int is_jump = (place[g] >= 0) & ((x < low[k]) | (x > high[k]));
-                new_flags[k] = dq[k] | (is_jump ? JUMP_DET : 0);
-                out[k] = dq[k] & (DO_NOT_USE | SATURATED) ? dq[k] & ~JUMP_DET : new_flags[k];
-            }
-            if (!has_neighbours || place[g] < 0) continue;
-            uint8_t any = 0;
-            uint8_t *grows = sources + plane * n_pixels + start;
-            for (int k = 0; k < n_here; k++) {
-                const float x = row[k];
-                const int is_source = ((x < inner_low[k]) | (x > inner_high[k])) &
-                                      (x > outer_low[k]) & (x < outer_high[k]);
-                grows[k] = is_source & ((new_flags[k] & JUMP_DET) != 0);
-                any |= grows[k];
-            }
-            if (any) any_source[plane] = 1;
-        }
     }
 }
 

@@ -8,6 +8,7 @@ from miri_gpu.numerics.gaussians import fit_gaussians
 from miri_gpu.numerics.medians import masked_median, moving_median
 from miri_gpu.numerics.polynomials import fit_polynomials, solve_symmetric
 from miri_gpu.numerics.shifts import cross_correlation_shifts, interpolate_shifted
+from miri_gpu.numerics.splines import spline_terms
 
 __all__ = [
     "cross_correlation_shifts",
@@ -17,4 +18,5 @@ __all__ = [
     "masked_median",
     "moving_median",
     "solve_symmetric",
+    "spline_terms",
 ]

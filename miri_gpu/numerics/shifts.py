@@ -1,16 +1,17 @@
 """Shifts of curves along their axis: measured to a fraction of a pixel, and undone."""
 
+from functools import cache
+
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array
+from miri_gpu.numerics.splines import MIN_POINTS, N_TERMS, spline_terms
 
 STEPS_PER_PIXEL = 200  # of the lags that are compared
 _PARABOLA_RADIUS = 7  # steps either side of the peak
-_N_TERMS = 4  # of a cubic
-_CURVES_AT_ONCE = 512
-_MIN_POINTS = 4  # of a cubic spline
+_PIXELS_NEAR = 3  # whose steps are compared: the best whole pixel and its neighbours
+_CURVES_AT_ONCE = 128
 
 
 def cross_correlation_shifts(curves: Array, template: Array) -> Array:
@@ -39,30 +40,29 @@ def cross_correlation_shifts(curves: Array, template: Array) -> Array:
     subtract from each the line through its ends, cross-correlate, and put a parabola through the
     15 lags around the largest correlation.
 
-    Computed without the long vectors. A spline is a cubic in each pixel, so a correlation at one
-    lag is a product of the curve's coefficients and a vector that depends on the template alone.
-    Whole-pixel lags are searched first, then every 1/200 pixel around the best.
+    Computed without the long vectors. Both splines are cubics in each pixel, so their correlation
+    at any lag follows from the sums over pixels of the products of their terms, at two whole-pixel
+    lags. Whole-pixel lags are searched first, then every 1/200 pixel around the best.
 
     ExoTiC-MIRI cuts 3 pixels off the ends of the curve, but not of the template: the two lines
     then differ, and a curve shows a shift against itself. Nothing is cut here.
     """
     xp = namespace(curves, template)
     n = curves.shape[-1]
-    if n < _MIN_POINTS:
-        raise ValueError(f"curves: expected at least {_MIN_POINTS} points, got {n}")
-    known = xp.isfinite(curves)
-    comparable = known & xp.isfinite(template)
-    template = xp.where(xp.isfinite(template), template, 0).astype(xp.float64)
-    curves = xp.where(comparable, curves, template).astype(xp.float64)
-
-    matrix = _spline_matrix(n, xp=xp)
-    kernel = _correlation_kernel(_level(_spline(template[None], matrix), xp=xp)[0], xp=xp)
+    if n < MIN_POINTS:
+        raise ValueError(f"curves: expected at least {MIN_POINTS} points, got {n}")
+    comparable = xp.isfinite(template)
+    template = xp.where(comparable, template, 0).astype(xp.float64)
+    template_terms = _level(spline_terms(template[None]), xp=xp)[0]
+    products = xp.asarray(_step_products())
     shifts = xp.empty(curves.shape[0], dtype=xp.float64)
     for start in range(0, curves.shape[0], _CURVES_AT_ONCE):
         part = slice(start, start + _CURVES_AT_ONCE)
-        terms = _level(_spline(curves[part], matrix), xp=xp)
-        shifts[part] = _peak_lag(terms, kernel, xp=xp)
-    return xp.where(comparable.any(axis=-1), shifts / STEPS_PER_PIXEL, xp.nan)
+        known = xp.isfinite(curves[part]) & comparable
+        terms = _level(spline_terms(xp.where(known, curves[part], template)), xp=xp)
+        lag = _peak_lag(terms, template_terms, products, xp=xp) / STEPS_PER_PIXEL
+        shifts[part] = xp.where(known.any(axis=-1), lag, xp.nan)
+    return shifts
 
 
 def interpolate_shifted(curves: Array, shifts: Array) -> Array:
@@ -93,82 +93,76 @@ def interpolate_shifted(curves: Array, shifts: Array) -> Array:
     return xp.where(inside, between, xp.nan).astype(curves.dtype)
 
 
-def _spline_matrix(n: int, *, xp) -> Array:
-    """Matrix (n, (n - 1) x 4) from values to the coefficients of their not-a-knot cubic spline."""
-    # the coefficients are linear in the values: those of the unit vectors hold for all curves
-    unit = CubicSpline(np.arange(n), np.eye(n)).c[::-1]  # (term, interval, point)
-    return xp.asarray(unit.transpose(2, 1, 0).reshape(n, -1))
-
-
-def _spline(curves: Array, matrix: Array) -> Array:
-    """Coefficients of the splines, (n_curves, n - 1, 4), constant term first."""
-    return (curves @ matrix).reshape(curves.shape[0], -1, _N_TERMS)
-
-
 def _level(terms: Array, *, xp) -> Array:
     """Subtract the line through the first and the last of the fine samples."""
-    n_intervals = terms.shape[1]
+    n_intervals = terms.shape[2]
     last = (STEPS_PER_PIXEL - 1) / STEPS_PER_PIXEL
-    first_value = terms[:, :1, 0]
-    last_value = sum(terms[:, -1:, k] * last**k for k in range(_N_TERMS))
+    first_value = terms[:, 0, :1]
+    last_value = sum(terms[:, k, -1:] * last**k for k in range(N_TERMS))
     slope = (last_value - first_value) / (n_intervals - 1 + last)
-    line = xp.stack(
-        [first_value + slope * xp.arange(n_intervals), slope + 0.0 * terms[:, :, 1]], -1
-    )
-    return xp.concatenate([terms[:, :, :2] - line, terms[:, :, 2:]], axis=-1)
+    levelled = terms.copy()
+    levelled[:, 0] -= first_value + slope * xp.arange(n_intervals)
+    levelled[:, 1] -= slope
+    return levelled
 
 
-def _correlation_kernel(template_terms: Array, *, xp) -> Array:
-    """Vectors whose products with a curve's coefficients are the correlations.
+@cache
+def _step_products() -> np.ndarray:
+    """Sums over the steps of a pixel of powers of where the curve and the template are.
 
-    Returns (n_steps, n_intervals + 1, 4): at lag (200 L + q) / 200 pixel the correlation is the sum
-    over interval i and term k of kernel[q, i, k] and the curve's term k in interval i + L.
+    Returns (2 x 4 x 4, n_steps): moved by q steps, a template's step p meets the curve's step
+    p + q, in the same interval or in the one that follows; then of which terms, the curve's before
+    the template's.
     """
     step = np.arange(STEPS_PER_PIXEL)
-    powers = (step[:, None] / STEPS_PER_PIXEL) ** np.arange(_N_TERMS)
-    samples = template_terms @ xp.asarray(powers.T.copy())  # (n_intervals, n_steps)
-    moved = step[:, None] + step  # a template's step p meets the curve's step p + q
-    in_same = moved < STEPS_PER_PIXEL
-    wrapped = powers[moved % STEPS_PER_PIXEL]  # (p, q, term)
-    same, following = (
-        xp.asarray(np.where(which[:, :, None], wrapped, 0.0).reshape(STEPS_PER_PIXEL, -1))
-        for which in (in_same, ~in_same)
-    )
-    n_intervals = samples.shape[0]
-    kernel = xp.zeros((n_intervals + 1, STEPS_PER_PIXEL, _N_TERMS))
-    kernel[:-1] += (samples @ same).reshape(n_intervals, STEPS_PER_PIXEL, _N_TERMS)
-    kernel[1:] += (samples @ following).reshape(n_intervals, STEPS_PER_PIXEL, _N_TERMS)
-    return xp.ascontiguousarray(kernel.transpose(1, 0, 2))
+    powers = (step[:, None] / STEPS_PER_PIXEL) ** np.arange(N_TERMS)
+    moved = step[:, None] + step  # (p, q)
+    following = moved >= STEPS_PER_PIXEL
+    curve = powers[moved % STEPS_PER_PIXEL]
+    either = [np.where(which[..., None], curve, 0.0) for which in (~following, following)]
+    sums = np.stack([np.einsum("pqk,pj->kjq", part, powers) for part in either])
+    return sums.reshape(-1, STEPS_PER_PIXEL)
 
 
-def _peak_lag(terms: Array, kernel: Array, *, xp) -> Array:
+def _peak_lag(terms: Array, template_terms: Array, products: Array, *, xp) -> Array:
     """Lag of the largest correlation, in steps and fractions of a step."""
-    n_curves, n_intervals = terms.shape[:2]
-    whole = _whole_pixel_lags(terms, kernel[0, :-1], xp=xp)
-    # the best whole pixel and its neighbours, at every step
-    interval = whole[:, None, None] + xp.arange(-1, 2)[:, None] + xp.arange(n_intervals + 1)
-    outside = (interval < 0) | (interval >= n_intervals)
-    curve = xp.arange(n_curves)[:, None, None]
-    near = terms[curve, xp.clip(interval, 0, n_intervals - 1)]
-    near = xp.where(outside[..., None], 0.0, near).reshape(n_curves * 3, -1)
-    fine = (near @ kernel.reshape(STEPS_PER_PIXEL, -1).T).reshape(n_curves, -1)
+    whole = _whole_pixel_lags(terms[:, 0], template_terms[0], xp=xp)
+    near = _term_products(terms, template_terms, whole - _PIXELS_NEAR // 2, xp=xp)
+    # (n_curves, pixels, 2 x 4 x 4): at a whole-pixel lag, and at the one that follows
+    pairs = xp.concatenate([near[:, :-1], near[:, 1:]], axis=-1)
+    fine = xp.matmul(pairs, products).reshape(len(terms), -1)
 
     radius = _PARABOLA_RADIUS
     peak = xp.clip(fine.argmax(axis=-1), radius, fine.shape[-1] - 1 - radius)
     offset = xp.arange(-radius, radius + 1)
     around = xp.take_along_axis(fine, peak[:, None] + offset, axis=-1)
-    return (whole - 1) * STEPS_PER_PIXEL + peak + _vertex(around, offset, xp=xp)
+    first = (whole - _PIXELS_NEAR // 2) * STEPS_PER_PIXEL
+    return first + peak + _vertex(around, offset, xp=xp)
 
 
-def _whole_pixel_lags(terms: Array, kernel: Array, *, xp) -> Array:
-    """The whole-pixel lag of the largest correlation, (n_curves,) int."""
-    n_intervals = terms.shape[1]
-    lags = xp.arange(-(n_intervals - 1), n_intervals)
-    source = xp.arange(n_intervals) - lags[:, None]  # template interval that meets interval i
-    outside = (source < 0) | (source >= n_intervals)
-    moved = xp.where(outside[..., None], 0.0, kernel[xp.clip(source, 0, n_intervals - 1)])
-    correlation = terms.reshape(terms.shape[0], -1) @ moved.reshape(lags.shape[0], -1).T
-    return correlation.argmax(axis=-1) - (n_intervals - 1)
+def _whole_pixel_lags(curves: Array, template: Array, *, xp) -> Array:
+    """The whole-pixel lag of the largest correlation of the values, (n_curves,) int."""
+    n = curves.shape[1]
+    length = 1 << (2 * n - 1).bit_length()  # for lags up to n - 1 either way
+    spectra = xp.fft.rfft(curves, length) * xp.conj(xp.fft.rfft(template, length))
+    correlation = xp.fft.irfft(spectra, length)
+    rising = xp.concatenate([correlation[:, length - n + 1 :], correlation[:, :n]], axis=1)
+    return rising.argmax(axis=-1) - (n - 1)
+
+
+def _term_products(terms: Array, template_terms: Array, first: Array, *, xp) -> Array:
+    """Sums of the products of terms at 4 whole-pixel lags from the first, (n_curves, 4, 4 x 4)."""
+    n = terms.shape[2]
+    n_lags = _PIXELS_NEAR + 1
+    # at a lag of L, the curve's interval i meets the template's interval i - L
+    interval = xp.arange(n + n_lags - 1) - (n_lags - 1) - first[:, None]
+    padded = xp.pad(template_terms, ((0, 0), (1, 1)))  # nothing beyond its ends
+    met = xp.swapaxes(xp.take(padded, xp.clip(interval + 1, 0, n + 1), axis=1), 0, 1)
+    sums = [
+        xp.matmul(terms, xp.swapaxes(met[..., n_lags - 1 - lag :][..., :n], 1, 2))
+        for lag in range(n_lags)
+    ]
+    return xp.stack(sums, axis=1).reshape(len(terms), n_lags, -1)
 
 
 def _vertex(values: Array, offset: Array, *, xp) -> Array:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from miri_gpu.detector import DQ_NAMES
+from miri_gpu.detector import DQ_NAMES, OUTLIER
 from miri_gpu.numerics import masked_median
 from miri_gpu.plots.style import (
     BLUE,
@@ -19,7 +19,7 @@ from miri_gpu.plots.style import (
     stacked_panels,
     styled,
 )
-from miri_gpu.rates.outlier_fits import fit_without_outliers
+from miri_gpu.rates.outlier_fits import clean_windows
 from miri_gpu.rates.outliers import CleanOutliersParams, bit_mask, cut_windows
 from miri_gpu.rates.trace import Trace, TraceParams
 
@@ -257,15 +257,16 @@ def _outside_note(values: np.ndarray, limits: tuple[float, float]) -> str:
 def _worst_column(frame: np.ndarray, dq: np.ndarray, params: CleanOutliersParams):
     """The column with the most outliers; its fit, and which of its pixels are good and stay so."""
     good = np.isfinite(frame) & ((dq & bit_mask(params.dq_bits_to_mask)) == 0)
-    fits, kept = np.zeros(frame.shape), np.zeros(frame.shape, dtype=bool)
-    for start, stop in cut_windows(len(frame), params.window_heights):
-        fitted, inliers = fit_without_outliers(
-            np.ascontiguousarray(frame[start:stop].T),
-            np.ascontiguousarray(good[start:stop].T),
-            params.poly_order,
-            params.outlier_threshold,
-        )
-        fits[start:stop], kept[start:stop] = fitted.T, inliers.T
+    _, flagged, fits = clean_windows(
+        frame[None],
+        (~good).astype(np.uint32)[None],
+        cut_windows(len(frame), params.window_heights),
+        masked=1,
+        order=params.poly_order,
+        threshold=params.outlier_threshold,
+        modelled=slice(None),
+    )
+    fits, kept = fits[0], (flagged[0] & OUTLIER) == 0
     left, right = params.spatial_profile_left_idx, params.spatial_profile_right_idx
     column = left + int((good & ~kept)[:, left:right].sum(axis=0).argmax())
     return column, fits[:, column], good[:, column], kept[:, column]

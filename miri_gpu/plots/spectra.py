@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 from miri_gpu.light_curves import median_of_known
+from miri_gpu.numerics import spline_terms
 from miri_gpu.numerics.shifts import STEPS_PER_PIXEL
 from miri_gpu.plots.style import BLUE, GREY, INK, ORANGE, RED, note, stacked_panels, styled
 
@@ -135,6 +135,7 @@ def _correlation(curve: np.ndarray, template: np.ndarray, shift: float):
 
 def _levelled(values: np.ndarray) -> np.ndarray:
     """Interpolated at every 1/200 pixel, less the line through the ends."""
-    n_samples = (len(values) - 1) * STEPS_PER_PIXEL
-    fine = CubicSpline(np.arange(len(values)), values)(np.arange(n_samples) / STEPS_PER_PIXEL)
-    return fine - np.linspace(fine[0], fine[-1], n_samples)
+    terms = spline_terms(values[None].astype(np.float64))[0]
+    step = np.arange(STEPS_PER_PIXEL) / STEPS_PER_PIXEL
+    fine = sum(term[:, None] * step**k for k, term in enumerate(terms)).ravel()
+    return fine - np.linspace(fine[0], fine[-1], len(fine))

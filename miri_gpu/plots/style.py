@@ -14,6 +14,8 @@ INK, GREY = "#222222", "#8A8A8A"
 
 DPI = 200
 _WIDTH_IN = 7.1  # two columns of a journal
+# around stacked panels: room for labels of two lines on the left, for numbers and a label below
+_LEFT_IN, _RIGHT_IN, _BOTTOM_IN, _TOP_IN, _BETWEEN_IN = 0.85, 0.12, 0.48, 0.27, 0.22
 _STYLE = {
     "font.size": 9.0,
     "axes.labelsize": 9.0,
@@ -22,6 +24,7 @@ _STYLE = {
     "axes.labelcolor": INK,
     "axes.linewidth": 0.7,
     "axes.titlelocation": "left",
+    "axes.titley": 1.0,  # nothing stands above the panels that a title had to avoid
     "xtick.color": INK,
     "ytick.color": INK,
     "xtick.direction": "in",
@@ -59,11 +62,23 @@ def empty_figure(*, height_in: float) -> "Figure":
 def stacked_panels(
     n_panels: int, *, height_in: float, ratios=None
 ) -> tuple["Figure", list["Axes"]]:
-    """An empty figure whose panels share their horizontal axis."""
-    figure = empty_figure(height_in=height_in)
-    panels = figure.subplots(
-        n_panels, 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": ratios}
-    )
+    """An empty figure whose panels share their horizontal axis.
+
+    Their place is fixed: to let matplotlib find it takes longer than to draw them.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_WIDTH_IN, height_in))
+    panel_in = (height_in - _BOTTOM_IN - _TOP_IN - (n_panels - 1) * _BETWEEN_IN) / n_panels
+    grid = {
+        "height_ratios": ratios,
+        "left": _LEFT_IN / _WIDTH_IN,
+        "right": 1 - _RIGHT_IN / _WIDTH_IN,
+        "bottom": _BOTTOM_IN / height_in,
+        "top": 1 - _TOP_IN / height_in,
+        "hspace": _BETWEEN_IN / panel_in,
+    }
+    panels = figure.subplots(n_panels, 1, sharex=True, squeeze=False, gridspec_kw=grid)
     return figure, list(panels[:, 0])
 
 

@@ -12,6 +12,7 @@ from miri_gpu.containers import Array
 from miri_gpu.detector import DO_NOT_USE, JUMP_DET, SATURATED
 from miri_gpu.ramps.ramp_segments import (
     PixelNoise,
+    UsedRamps,
     fit_segments,
     is_good,
     rates_of,
@@ -54,37 +55,35 @@ class BrokenRamps:
         cube.reshape(-1)[self.place] = values.astype(cube.dtype)
 
 
-def gather_broken_ramps(
-    data, groupdq, is_broken, n_fitted, after_dropped, suppress_one_group, *, xp
-) -> BrokenRamps | None:
+def gather_broken_ramps(used: UsedRamps, is_broken, *, xp) -> BrokenRamps | None:
     """Take the broken ramps out of the cube; None where there are none.
 
     A jump in the first group after dropped ones is no jump of what is left. Where one-group ramps
     are suppressed, all their groups become DO_NOT_USE.
     """
-    n_ints, n_groups, n_rows, n_cols = data.shape
+    n_ints, _, n_rows, n_cols = used.data.shape
     place = xp.flatnonzero(is_broken)
     if place.size == 0:
         return None
     integration, pixel = place // (n_rows * n_cols), place % (n_rows * n_cols)
 
-    def samples(cube, n):
-        planes = (cube[:, g].reshape(n_ints, n_rows * n_cols) for g in range(n))
+    def samples(cube):
+        planes = (cube[:, g].reshape(n_ints, n_rows * n_cols) for g in range(cube.shape[1]))
         return xp.stack([plane[integration, pixel] for plane in planes])
 
-    flags = samples(groupdq, n_groups)
+    flags = samples(used.groupdq)
     n_good = is_good(flags).sum(axis=0)
-    if after_dropped:
+    if used.follows_dropped:
         flags[0] &= 0xFF ^ JUMP_DET
-    if suppress_one_group:
+    if used.suppress_one_group:
         flags |= (n_good == 1) * xp.uint8(DO_NOT_USE)
     untouched = flags == 0
     return BrokenRamps(
         place=place,
         pixel=pixel,
-        data=samples(data, n_fitted),
+        data=samples(used.data),
         groupdq=flags,
-        only_first=untouched[0] & (untouched.sum(axis=0) == 1) & (not suppress_one_group),
+        only_first=untouched[0] & (untouched.sum(axis=0) == 1) & (not used.suppress_one_group),
     )
 
 
@@ -97,7 +96,7 @@ def union_of_flags(groupdq, *, axis):
     return flags
 
 
-def median_slopes(broken, readout, *, xp):
+def median_slopes(broken, used, *, xp):
     """Median difference of each ramp, (n_ramps,) float64 [DN / group]; 0 where there is none.
 
     Where no two neighbouring samples are usable, the first sample itself is taken as a difference.
@@ -108,14 +107,14 @@ def median_slopes(broken, readout, *, xp):
     steps = xp.where((flags[1:] & JUMP_DET) != 0, xp.float32(xp.nan), data[1:] - data[:-1])
     median = median_of(sorted_columns(steps, xp=xp), xp=xp)
     median = xp.where(xp.isnan(median), data[0], median)
-    median = xp.where(broken.only_first, data[0] * _first_group_speed(readout), median)
+    median = xp.where(broken.only_first, data[0] * used.first_group_speed, median)
     return xp.where(xp.isnan(median), 0.0, median)
 
 
-def fit_broken_ramps(broken, invalid, noise, readout, *, xp):
+def fit_broken_ramps(broken, used, noise, *, xp):
     """Rates of broken ramps by the names of `Rates`, and the flags that their ramps add, uint32.
 
-    `invalid` and `noise` are images: where pixels have no rate, and their noise.
+    `noise` is that of the pixels, PixelNoise of images.
     """
     unusable = (broken.groupdq & (DO_NOT_USE | SATURATED)) != 0
     saturated = (broken.groupdq[0] & SATURATED) != 0
@@ -123,14 +122,9 @@ def fit_broken_ramps(broken, invalid, noise, readout, *, xp):
     noise = PixelNoise(
         **{f.name: getattr(noise, f.name).reshape(-1)[broken.pixel] for f in fields(noise)}
     )
-    single_speed = 1.0 + broken.only_first * (_first_group_speed(readout) - 1.0)
+    single_speed = 1.0 + broken.only_first * (used.first_group_speed - 1.0)
     flags = broken.groupdq[: len(broken.data)]
     fits = fit_segments(broken.data, flags, noise, single_speed, xp=xp)
-    invalid = invalid.reshape(-1)[broken.pixel] | hopeless
-    rates = rates_of(fits, noise, invalid, readout.group_time_s, xp=xp)
+    invalid = used.invalid.reshape(-1)[broken.pixel] | hopeless
+    rates = rates_of(fits, noise, invalid, used.readout.group_time_s, xp=xp)
     return rates, hopeless * xp.uint32(DO_NOT_USE)
-
-
-def _first_group_speed(readout):
-    """Group time over the time from the reset to the middle of the first group."""
-    return readout.group_time_s / ((readout.n_frames + 1) * readout.frame_time_s / 2)

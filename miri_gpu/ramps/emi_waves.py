@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array
@@ -14,6 +13,7 @@ from miri_gpu.detector import (
     DETECTOR_SHAPE,
     N_AMPLIFIERS,
 )
+from miri_gpu.numerics import spline_terms
 
 _CLOCKS_PER_SKIPPED_ROW = 7  # of the rows outside the subarray
 
@@ -107,9 +107,8 @@ class Spline:
     def __init__(self, shape_dn, *, xp):
         shape_dn = np.asarray(shape_dn, dtype=np.float64)
         self.n_bins = len(shape_dn)
-        knots = np.arange(self.n_bins + 2) - 0.5  # in bins
-        values = np.concatenate((shape_dn[-1:], shape_dn, shape_dn[:1]))
-        terms = CubicSpline(knots, values, bc_type="not-a-knot").c  # cubic term first
+        values = np.concatenate((shape_dn[-1:], shape_dn, shape_dn[:1]))  # from -0.5 bins on
+        terms = spline_terms(values[None])[0, ::-1]  # cubic term first
         self.terms = tuple(xp.asarray(np.ascontiguousarray(term)) for term in terms)
 
     def at(self, phase: Array) -> Array:

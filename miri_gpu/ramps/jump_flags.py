@@ -29,18 +29,13 @@ class Differences:
 
 def first_differences(data, groupdq, gain, groups, *, xp) -> Differences:
     """Differences in electrons of the groups before and at `groups`."""
-    n_ints, _, n_rows, n_cols = data.shape
-    values = xp.empty((n_ints, len(groups), n_rows, n_cols), dtype=xp.float32)
-
-    def electrons(g):
-        unusable = (groupdq[:, g] & (DO_NOT_USE | SATURATED)) != 0
-        return xp.where(unusable, xp.float32(xp.nan), data[:, g] * gain)
-
-    at, now = None, None
-    for k, g in enumerate(groups):
-        before = now if at == g - 1 else electrons(g - 1)
-        at, now = g, electrons(g)
-        xp.subtract(now, before, out=values[:, k])
+    hull = slice(groups[0] - 1, groups[-1] + 1)
+    electrons = data[:, hull] * gain
+    unusable = (groupdq[:, hull] & (DO_NOT_USE | SATURATED)) != 0
+    xp.copyto(electrons, xp.float32(xp.nan), where=unusable)
+    values = electrons[:, 1:] - electrons[:, :-1]
+    if len(groups) < values.shape[1]:
+        values = values[:, [g - groups[0] for g in groups]]
     return Differences(values, tuple(groups))
 
 
@@ -49,13 +44,12 @@ def flag_outside(groupdq, differences, low, high, *, signed, xp):
 
     The bounds are those of the size of the difference where `signed` is false.
     """
+    values = differences.values if signed else xp.abs(differences.values)
+    jump = values < low
+    jump |= values > high
     groupdq = groupdq.copy()
     for k, g in enumerate(differences.groups):
-        value = differences.values[:, k]
-        value = value if signed else xp.abs(value)
-        bound = k if low.shape[0] > 1 else 0
-        jump = (value < low[bound]) | (value > high[bound])
-        groupdq[:, g] |= jump * xp.uint8(JUMP_DET)
+        groupdq[:, g] |= jump[:, k] * xp.uint8(JUMP_DET)
     return groupdq
 
 

@@ -10,8 +10,9 @@ Source: the two-point difference method of the STScI jump step (Anderson & Gordo
 
 import math
 
-from miri_gpu.ramps.sorted_columns import count_valid, median_between, value_at
+from miri_gpu.ramps.sorted_columns import count_valid, median_between, middle_of, value_at
 
+_FEW_VALUES = 4  # below that many the STScI step has other thresholds
 _CLIPPING_ROUNDS = 5  # what astropy.stats.sigma_clip does unless told otherwise
 
 
@@ -85,7 +86,7 @@ def range_by_removal(columns, read_var, thresholds, *, xp):
     Parameters
     ----------
     columns : (n_pixels, n_values) float32 [e-]
-        Sizes of the differences, without their sign.
+        Sizes of the differences, without their sign, in any order.
     read_var : (n_pixels,) float64 [e-^2]
     thresholds : (float, float, float)
         For pixels with two, three, and four or more values left, in standard deviations.
@@ -95,6 +96,39 @@ def range_by_removal(columns, read_var, thresholds, *, xp):
     low, high : (n_pixels,) float32
         Smallest and largest usual size; NaN where a pixel has no values.
     """
+    low, high, suspects = _range_where_nothing_is_far(columns, read_var, thresholds, xp=xp)
+    if suspects.size:
+        columns = columns[suspects]
+        columns.sort(axis=-1)
+        low[suspects], high[suspects] = _range_by_removal(
+            columns, read_var[suspects], thresholds, xp=xp
+        )
+    return low, high
+
+
+def _range_where_nothing_is_far(columns, read_var, thresholds, *, xp):
+    """The range of pixels in which nothing is removed, and which pixels are to be looked at.
+
+    Only the middle of their values is sorted out, by which the largest and the smallest are judged
+    as `_range_by_removal` judges them first. It has to look at pixels with few values, NaN or
+    several equal largest values, too.
+    """
+    n_values = columns.shape[-1]
+    if n_values < _FEW_VALUES:
+        nothing = xp.full(columns.shape[0], xp.nan, dtype=xp.float32)
+        return nothing, nothing.copy(), xp.arange(columns.shape[0])
+    below, at, is_whole = middle_of(columns, xp=xp)
+    smallest, largest = columns.min(axis=-1), columns.max(axis=-1)
+    # of all but the largest
+    median = (below.astype(xp.float64) + (at if n_values % 2 else below)) / 2
+    farthest, _, _ = _farther(smallest, largest, median, xp=xp)
+    is_far = farthest / noise(median, read_var, xp=xp) > thresholds[-1]
+    is_tied = (columns == largest[:, None]).sum(axis=-1) > 1
+    return smallest, largest, xp.flatnonzero(is_far | is_tied | ~is_whole)
+
+
+def _range_by_removal(columns, read_var, thresholds, *, xp):
+    """The same as `range_by_removal` for sorted columns."""
     n_values = columns.shape[-1]
     all_columns, active = columns, xp.arange(columns.shape[0])
     stop = count_valid(columns)
@@ -134,8 +168,13 @@ def _clip_once(columns, first, stop, threshold, *, xp):
 
 def _farthest(columns, first, stop, median, *, xp):
     """Distance of the value farthest from the median, and whether it is at the top, the bottom."""
-    above = xp.abs(value_at(columns, stop - 1, xp=xp) - median).astype(xp.float32)
-    below = xp.abs(value_at(columns, first, xp=xp) - median).astype(xp.float32)
+    smallest, largest = value_at(columns, first, xp=xp), value_at(columns, stop - 1, xp=xp)
+    return _farther(smallest, largest, median, xp=xp)
+
+
+def _farther(smallest, largest, median, *, xp):
+    above = xp.abs(largest - median).astype(xp.float32)
+    below = xp.abs(smallest - median).astype(xp.float32)
     farthest = xp.maximum(above, below)
     return farthest, above == farthest, below == farthest
 

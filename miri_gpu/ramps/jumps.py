@@ -25,7 +25,7 @@ from miri_gpu.ramps.jump_search import (
     range_by_noise,
     range_by_removal,
 )
-from miri_gpu.ramps.sorted_columns import median_of, sorted_columns
+from miri_gpu.ramps.sorted_columns import columns_of, median_of_unsorted, sorted_columns
 
 _FEWEST_GROUPS = 3  # the STScI step does not look at shorter ramps
 
@@ -190,7 +190,7 @@ def flag_jumps(
             return replace(ramps, groupdq=groupdq, pixeldq=pixeldq)
         differences = first_differences(ramps.data, groupdq, gain, groups, xp=xp)
         if median_gain is None:
-            median_gain = median_of(sorted_columns(gain.reshape(-1, 1), xp=xp), xp=xp)
+            median_gain = median_of_unsorted(columns_of(gain.reshape(-1, 1), xp=xp), xp=xp)
         groupdq = _flag(groupdq, differences, read_var, median_gain, method, params, n_after, xp=xp)
     return replace(ramps, groupdq=clear_unusable(groupdq, xp=xp), pixeldq=pixeldq)
 
@@ -235,7 +235,8 @@ def _flag(groupdq, differences, read_var, median_gain, method, params, n_after, 
     """
     median = sigma = None
     if method == "single_pass" or params.flag_4_neighbors or max(n_after) > 0:
-        median = median_of(_pooled(differences.values, xp=xp), xp=xp).reshape(read_var.shape)
+        median = median_of_unsorted(_pooled(differences.values, xp=xp), xp=xp)
+        median = median.reshape(read_var.shape)
         sigma = noise(median, read_var, xp=xp)
     if method == "single_pass":
         low, high = range_by_noise(median, sigma, params.rejection_threshold, xp=xp)
@@ -259,7 +260,9 @@ def _range_by_clipping(differences, params, *, xp):
     """Usual range of each difference, by its values in all integrations; or of all together."""
     values = differences.values
     if not params.only_use_ints:
-        return range_by_clipping(_pooled(values, xp=xp), params.rejection_threshold, xp=xp)
+        columns = _pooled(values, xp=xp)
+        columns.sort(axis=-1)
+        return range_by_clipping(columns, params.rejection_threshold, xp=xp)
     each = [
         range_by_clipping(
             sorted_columns(values[:, k], xp=xp), params.rejection_threshold, xp=xp
@@ -270,12 +273,13 @@ def _range_by_clipping(differences, params, *, xp):
 
 
 def _range_by_removal(differences, read_var, params, *, xp):
-    sizes = _pooled(xp.abs(differences.values), xp=xp)
+    sizes = _pooled(differences.values, xp=xp)
+    xp.abs(sizes, out=sizes)
     thresholds = _removal_thresholds(params)
     return range_by_removal(sizes, read_var.reshape(-1), thresholds, xp=xp)
 
 
 def _pooled(values, *, xp):
-    """All differences of each pixel, of all integrations, sorted."""
+    """All differences of each pixel, of all integrations, (n_pixels, n_ints x n_diffs)."""
     n_ints, n_diffs, *image = values.shape
-    return sorted_columns(values.reshape(n_ints * n_diffs, *image), xp=xp)
+    return columns_of(values.reshape(n_ints * n_diffs, *image), xp=xp)

@@ -49,19 +49,12 @@ def correct_linearity(ramps: Ramps, coefficients: Array, coefficients_dq: Array)
 
 
 def _corrected(ramps: Ramps, coefficients: Array, *, xp) -> Array:
-    data = xp.empty_like(ramps.data)
-    for group in range(data.shape[1]):
-        samples = ramps.data[:, group]
-        saturated = (ramps.groupdq[:, group] & SATURATED) != 0
-        data[:, group] = xp.where(saturated, samples, _polynomial(coefficients, samples))
-    return data
-
-
-def _polynomial(coefficients: Array, samples: Array) -> Array:
     """Horner's rule, in the samples' own precision."""
+    samples = ramps.data
     value = coefficients[-1] * samples
     for power in range(coefficients.shape[0] - 2, 0, -1):
         value += coefficients[power]
         value *= samples
     value += coefficients[0]
+    xp.copyto(value, samples, where=(ramps.groupdq & SATURATED) != 0)
     return value

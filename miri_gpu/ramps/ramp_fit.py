@@ -5,13 +5,14 @@ rate for each integration. Weights: Fixsen et al. 2000, PASP 112, 1350.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from miri_gpu.backend import namespace, to_host
 from miri_gpu.containers import Array, Ramps, Rates, Readout
 from miri_gpu.detector import DO_NOT_USE, JUMP_DET, NO_GAIN_VALUE, SATURATED
 from miri_gpu.parameters import Parameters, option
+from miri_gpu.ramps import ramp_fit_kernels
 from miri_gpu.ramps.broken_ramps import (
     fit_broken_ramps,
     gather_broken_ramps,
@@ -22,11 +23,13 @@ from miri_gpu.ramps.ramp_segments import (
     PERSISTENCE,
     LineFits,
     PixelNoise,
+    UsedRamps,
+    coefficients_of_whole_ramps,
     inverse,
     rates_of,
-    slope_coefficients,
     weighting_class,
 )
+from miri_gpu.ramps.sorted_columns import median_of_planes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,30 +107,19 @@ def fit_ramps(
     """
     xp = namespace(ramps.data, ramps.groupdq, ramps.pixeldq, read_noise, gain, dark_current)
     groupdq, dropped = with_limits(ramps.groupdq, dropped, params)
-    used, n_fitted = _group_range(dropped)
-    data, groupdq = ramps.data[:, used], groupdq[:, used]
-
-    median, is_whole = _medians_of_whole_ramps(data[:, :n_fitted], xp=xp)
-    is_whole &= union_of_flags(groupdq[:, :n_fitted], axis=1) == 0
-    flags = union_of_flags(groupdq, axis=1)
-    broken = gather_broken_ramps(
-        data, groupdq, ~is_whole, n_fitted, used.start > 0, params.suppress_one_group, xp=xp
+    groups, n_fitted = _group_range(dropped)
+    used = UsedRamps(
+        data=ramps.data[:, groups][:, :n_fitted],
+        groupdq=groupdq[:, groups],
+        pixeldq=ramps.pixeldq | ~(gain > 0) * xp.uint32(NO_GAIN_VALUE | DO_NOT_USE),
+        noise=_read_noise(read_noise, gain, readout, xp=xp),
+        readout=readout,
+        follows_dropped=groups.start > 0,
+        suppress_one_group=params.suppress_one_group,
     )
-    if broken is not None:
-        broken.put(median, median_slopes(broken, readout, xp=xp))
-        broken.put(flags, union_of_flags(broken.groupdq, axis=0))
-
-    pixeldq = ramps.pixeldq | ~(gain > 0) * xp.uint32(NO_GAIN_VALUE | DO_NOT_USE)
-    invalid = (pixeldq & (DO_NOT_USE | SATURATED)) != 0
-    noise = _pixel_noise(median, read_noise, gain, dark_current, readout, xp=xp)
-    rates = _rates_of_whole_ramps(data[:, :n_fitted], invalid, noise, readout, xp=xp)
-    dq = pixeldq | (flags & (JUMP_DET | PERSISTENCE | SATURATED)).astype(xp.uint32)
-    if broken is not None:
-        rates_of_broken, dq_of_broken = fit_broken_ramps(broken, invalid, noise, readout, xp=xp)
-        for name, values in rates_of_broken.items():
-            broken.put(rates[name], values)
-        broken.put(dq, broken.take(dq) | dq_of_broken)
-    return Rates(dq=dq, **rates)
+    if ramp_fit_kernels.run_on(ramps, n_fitted, xp=xp):
+        return _fit_by_kernels(used, dark_current, xp=xp)
+    return _fit_by_arrays(used, dark_current, xp=xp)
 
 
 def with_limits(groupdq: Array, dropped: Array | None, params: RampFitParams):
@@ -176,43 +168,66 @@ def _group_range(dropped):
     return slice(first, stop), last + 1 - first
 
 
-def _medians_of_whole_ramps(data, *, xp):
-    """Median slope of each ramp, as if no sample were flagged, and whether no sample is NaN.
-
-    Returns
-    -------
-    median : (n_ints, n_rows, n_cols) float64 [DN / group]
-    is_whole : (n_ints, n_rows, n_cols) bool
-    """
-    n_ints, n_groups, n_rows, n_cols = data.shape
-    differences = xp.empty((n_ints, n_rows, n_cols, n_groups - 1), dtype=xp.float32)
-    differences[...] = xp.moveaxis(data[:, 1:] - data[:, :-1], 1, -1)
-    differences.sort(axis=-1)  # NaN last
-    lower, upper = differences[..., (n_groups - 2) // 2], differences[..., (n_groups - 1) // 2]
-    return (lower.astype(xp.float64) + upper) / 2, ~xp.isnan(differences[..., -1])
+def _fit_by_kernels(used, dark_current, *, xp) -> Rates:
+    """Lines through all ramps, in fused loops."""
+    slopes = ramp_fit_kernels.fit_slopes(used, xp=xp)
+    noise = _with_photons(used.noise, slopes.median_sum, used, dark_current, xp=xp)
+    slope = xp.full(used.invalid.shape, used.readout.group_time_s, dtype=xp.float32)
+    unit = _rates_of_whole_ramps(slope, used, noise, xp=xp)
+    return ramp_fit_kernels.finish_rates(used, slopes, noise, unit, xp=xp)
 
 
-def _pixel_noise(median, read_noise, gain, dark_current, readout, *, xp) -> PixelNoise:
-    """What the variances of a pixel's slopes are made of, from its mean median slope."""
-    group_time = readout.group_time_s
-    median_rate = median.sum(axis=0) / (median.shape[0] * group_time)
+def _fit_by_arrays(used, dark_current, *, xp) -> Rates:
+    """The same: ramps without a flag in place, then those that have one."""
+    # as if no sample were flagged; where one is NaN, or flagged after all, it is replaced below
+    median, is_whole = median_of_planes(used.data[:, 1:] - used.data[:, :-1], xp=xp)
+    is_whole &= union_of_flags(used.groupdq[:, : used.data.shape[1]], axis=1) == 0
+    flags = union_of_flags(used.groupdq, axis=1)
+    broken = gather_broken_ramps(used, ~is_whole, xp=xp)
+    if broken is not None:
+        broken.put(median, median_slopes(broken, used, xp=xp))
+        broken.put(flags, union_of_flags(broken.groupdq, axis=0))
+
+    noise = _with_photons(used.noise, median.sum(axis=0), used, dark_current, xp=xp)
+    rates = _rates_of_whole_ramps(_slopes(used.data, noise, xp=xp), used, noise, xp=xp)
+    cubes = {name: xp.empty(median.shape, dtype=xp.float32) for name in rates}
+    for name, image in rates.items():
+        cubes[name][...] = image
+    dq = used.pixeldq | (flags & (JUMP_DET | PERSISTENCE | SATURATED)).astype(xp.uint32)
+    if broken is not None:
+        rates_of_broken, dq_of_broken = fit_broken_ramps(broken, used, noise, xp=xp)
+        for name, values in rates_of_broken.items():
+            broken.put(cubes[name], values)
+        broken.put(dq, broken.take(dq) | dq_of_broken)
+    return Rates(dq=dq, **cubes)
+
+
+def _read_noise(read_noise, gain, readout, *, xp) -> PixelNoise:
+    """What the variances of a pixel's slopes are made of, but for the photons."""
     gain = xp.where(gain > 0, gain, 1).astype(xp.float64)
     read_dn = read_noise / math.sqrt(2 * readout.n_frames)  # of one sample
-    signal = xp.maximum(median_rate, 0.0)
-    if dark_current is not None:
-        signal = signal + dark_current
     return PixelNoise(
         gain=gain,
         sample_var=(read_dn * gain) ** 2,
-        poisson=signal / (group_time * gain),
-        read=12 * (read_dn.astype(xp.float64) / group_time) ** 2,
+        read=12 * (read_dn.astype(xp.float64) / readout.group_time_s) ** 2,
     )
 
 
-def _rates_of_whole_ramps(data, invalid, noise, readout, *, xp):
-    """Rates and variances of ramps without a flag, which are one segment each."""
-    slope = _slopes(data, noise, xp=xp)
-    n = data.shape[1]
+def _with_photons(noise, median_sum, used, dark_current, *, xp) -> PixelNoise:
+    """The same with the photons, from the sum over the integrations of median differences."""
+    group_time = used.readout.group_time_s
+    signal = xp.maximum(median_sum / (used.data.shape[0] * group_time), 0.0)
+    if dark_current is not None:
+        signal = signal + dark_current
+    return replace(noise, poisson=signal / (group_time * noise.gain))
+
+
+def _rates_of_whole_ramps(slope, used, noise, *, xp):
+    """Rates and variances of ramps without a flag, which are one segment each.
+
+    `slope` is a cube, or an image of it; the variances are images.
+    """
+    n = used.data.shape[1]
     by_photons, by_reading = float(n - 1), float(n**3 - n)
     ones = xp.ones_like(noise.read)
     fits = LineFits(
@@ -221,11 +236,7 @@ def _rates_of_whole_ramps(data, invalid, noise, readout, *, xp):
         read_weight=by_reading * ones,
         inverse_variance=inverse(noise.poisson / by_photons + noise.read / by_reading, xp=xp),
     )
-    rates = rates_of(fits, noise, invalid, readout.group_time_s, xp=xp)
-    cubes = {name: xp.empty(slope.shape, dtype=xp.float32) for name in rates}
-    for name, image in rates.items():
-        cubes[name][...] = image
-    return cubes
+    return rates_of(fits, noise, used.invalid, used.readout.group_time_s, xp=xp)
 
 
 def _slopes(data, noise, *, xp):
@@ -237,9 +248,22 @@ def _slopes(data, noise, *, xp):
     n_groups = data.shape[1]
     rise = data[:, -1].astype(xp.float64) - data[:, 0]
     weighting = weighting_class(rise, noise.sample_var, noise.gain, xp=xp)
-    table = xp.asarray(slope_coefficients(n_groups)[:, n_groups].T.astype("float32"))
-    slope = xp.zeros(rise.shape, dtype=xp.float32)
+    table = coefficients_of_whole_ramps(n_groups)
+    slopes = {
+        k: xp.zeros(rise.shape, dtype=xp.float32) for k in _present(weighting, table.shape[1])
+    }
+    term = xp.empty(rise.shape, dtype=xp.float32)
     for g in range(n_groups // 2):
         mirror = n_groups - 1 - g
-        slope += xp.take(table[mirror], weighting) * (data[:, mirror] - data[:, g])
-    return slope
+        difference = data[:, mirror] - data[:, g]
+        for k, slope in slopes.items():
+            slope += xp.multiply(difference, table[mirror, k], out=term)
+    chosen = xp.zeros(rise.shape, dtype=xp.float32)
+    for k, slope in slopes.items():
+        xp.copyto(chosen, slope, where=weighting == k)
+    return chosen
+
+
+def _present(weighting, n_weightings) -> list[int]:
+    """Which weightings occur."""
+    return [k for k in range(n_weightings) if bool((weighting == k).any())]

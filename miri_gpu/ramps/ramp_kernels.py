@@ -5,7 +5,9 @@ import math
 from miri_gpu import kernels
 from miri_gpu.containers import Array, Ramps
 
-_MOST_COLUMNS = 16  # that a CPU works on together
+_FEWEST_PIXELS = 16  # the widest vector of a CPU
+_PIXELS_AT_ONCE = 64  # of which a CPU holds the differences
+_SHARES = 4  # threads of a GPU that share a pixel's integrations
 
 
 def run_on(ramps: Ramps, *references: Array, xp) -> bool:
@@ -14,6 +16,7 @@ def run_on(ramps: Ramps, *references: Array, xp) -> bool:
     return (
         kernels.available(xp)
         and ramps.data.size > 0
+        and math.prod(ramps.data.shape[-2:]) >= _FEWEST_PIXELS
         and all(array.dtype == xp.float32 for array in floats)
         and ramps.groupdq.dtype == xp.uint8
         and all(array.shape[-2:] == ramps.data.shape[-2:] for array in references)
@@ -106,21 +109,22 @@ def flag_jumps(ramps, read_var, gain, groups, *, single_pass, limits, neighbours
         Jumps of between these sizes flag their neighbours, in standard deviations.
     """
     n_ints, n_groups, n_rows, n_cols = ramps.data.shape
-    place = [groups.index(g) if g in groups else -1 for g in range(n_groups)]
     least, most = neighbours or (0.0, 0.0)
     n_marked = 0 if neighbours is None else n_ints * n_groups
     sources = xp.zeros((n_marked, n_rows, n_cols), dtype=xp.uint8)
     any_source = xp.zeros(n_marked, dtype=xp.uint8)
-    # a CPU touches no more of it than the first few columns
-    memory = xp.empty((n_ints * len(groups), max(n_rows * n_cols, _MOST_COLUMNS)), dtype=xp.float32)
+    # a GPU has differences of all pixels at once, in eights; a CPU touches the first columns only
+    n_columns = max(n_rows * n_cols + 7, _PIXELS_AT_ONCE)
+    memory = xp.empty((n_ints * len(groups), n_columns), dtype=xp.float32)
     flagged = xp.empty(ramps.data.shape, dtype=xp.uint8)
     kernels.launch(
         xp, "find_jumps", n_rows * n_cols,
         *images(ramps.data, xp=xp), *images(ramps.groupdq, xp=xp),
         xp.ascontiguousarray(gain), xp.ascontiguousarray(read_var),
-        xp.asarray(place, dtype=xp.int32), n_ints, n_groups, len(groups),
+        xp.asarray(groups, dtype=xp.int32), n_ints, n_groups, len(groups),
         int(single_pass), *limits, int(neighbours is not None), least, most,
         memory, flagged, sources, any_source,
+        threads_per_item=_SHARES,
     )  # fmt: skip
     if neighbours is not None:
         kernels.launch(

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from miri_gpu import kernels
-from miri_gpu.containers import Array
-from miri_gpu.detector import JUMP_DET, PERSISTENCE
+from miri_gpu.containers import Array, Readout
+from miri_gpu.detector import DO_NOT_USE, JUMP_DET, PERSISTENCE, SATURATED
 
-# power of the weights where the signal-to-noise ratio of a segment is below each limit
-_SNR_LIMITS = (5.0, 10.0, 20.0, 50.0, 100.0, math.inf)
+# power of the weights by the signal-to-noise ratio of a segment: below the first limit, and so on
+_SNR_LIMITS = (5.0, 10.0, 20.0, 50.0, 100.0)
 _POWERS = (0.0, 0.4, 1.0, 3.0, 6.0, 10.0)
 
 
@@ -38,13 +37,54 @@ class PixelNoise:
         1 where it is unknown.
     sample_var : Array [e-^2]
         Variance of one sample by read noise.
-    poisson, read : Array [(DN/s)^2]
+    read, poisson : Array [(DN/s)^2]
+        The latter follows from slopes: None as long as they are unknown.
     """
 
     gain: Array
     sample_var: Array
-    poisson: Array
     read: Array
+    poisson: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class UsedRamps:
+    """The groups of ramps that are in use, and what decides how they are fitted.
+
+    Attributes
+    ----------
+    data : (n_ints, n_fitted, n_rows, n_cols) float32 [DN]
+        The groups that are fitted.
+    groupdq : (n_ints, n_groups, n_rows, n_cols) uint8
+        Flags of these groups, and of a last one that is out of use.
+    pixeldq : (n_rows, n_cols) uint32
+    noise : PixelNoise
+    readout : Readout
+    follows_dropped : bool
+        Groups before these are dropped, so a jump in the first one is none of these ramps.
+    suppress_one_group : bool
+        A ramp with a single good group has no rate.
+    """
+
+    data: Array
+    groupdq: Array
+    pixeldq: Array
+    noise: PixelNoise
+    readout: Readout
+    follows_dropped: bool
+    suppress_one_group: bool
+
+    @property
+    def invalid(self):
+        """Pixels without a rate, (n_rows, n_cols) bool."""
+        return (self.pixeldq & (DO_NOT_USE | SATURATED)) != 0
+
+    @property
+    def first_group_speed(self) -> float:
+        """Group time over the time from the reset to the middle of the first group."""
+        return self.readout.group_time_s / (
+            (self.readout.n_frames + 1) * self.readout.frame_time_s / 2
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +158,18 @@ def slope_coefficients(n_groups: int) -> np.ndarray:
     return coefficients
 
 
+@functools.cache
+def coefficients_of_whole_ramps(n_groups: int) -> np.ndarray:
+    """Those of ramps that are one segment, (n_groups, 8) float32: a row of the first few for each.
+
+    A host array; eight, since a processor looks up as many at once.
+    """
+    coefficients = np.zeros((n_groups, 8), dtype=np.float32)
+    coefficients[:, : len(_POWERS)] = slope_coefficients(n_groups)[:, n_groups].T
+    coefficients.flags.writeable = False
+    return coefficients
+
+
 def weighting_class(rise, read_var, gain, *, xp):
     """Index of the weighting that suits a ramp, by the signal-to-noise ratio of its rise.
 
@@ -131,11 +183,10 @@ def weighting_class(rise, read_var, gain, *, xp):
     """
     signal = rise * gain
     variance = read_var + signal
-    no_noise = (variance <= 0) | (gain == 0)
-    snr = signal / xp.sqrt(xp.where(no_noise, 1.0, variance))
-    snr = xp.where(no_noise, 0.0, snr)
-    below = sum((snr < limit).astype(xp.int8) for limit in _SNR_LIMITS[:-1])
-    return len(_POWERS) - 1 - below.astype(xp.int64)
+    square = signal * signal
+    below = sum((square < limit**2 * variance).astype(xp.int8) for limit in _SNR_LIMITS)
+    is_least = (variance <= 0) | (gain == 0) | (signal < 0)
+    return xp.where(is_least, 0, len(_POWERS) - 1 - below.astype(xp.int64))
 
 
 def is_good(groupdq):
@@ -190,8 +241,6 @@ def fit_segments(data, groupdq, noise, single_speed, *, xp) -> LineFits:
     single_speed : (n_ramps,) float64
         Group time over the time in which the signal of a segment of one group was collected.
     """
-    if kernels.available(xp) and data.dtype == xp.float32:
-        return _fit_by_kernel(data, groupdq, noise, single_speed, xp=xp)
     n_groups, n_ramps = data.shape
     start, length = find_segments(groupdq, xp=xp)
     table = xp.asarray(slope_coefficients(n_groups)).reshape(-1)
@@ -219,27 +268,6 @@ def fit_segments(data, groupdq, noise, single_speed, *, xp) -> LineFits:
         inverse_variance += xp.where(begins, total, 0.0)
     slope /= xp.where(read_weight > 0, read_weight, 1.0)
     return LineFits(slope, poisson_weight, read_weight, inverse_variance)
-
-
-def _fit_by_kernel(data, groupdq, noise, single_speed, *, xp) -> LineFits:
-    n_groups, n_ramps = data.shape
-    fits = LineFits(*(xp.empty(n_ramps) for _ in range(4)))
-    noise = (noise.gain, noise.sample_var, noise.poisson, noise.read, single_speed)
-    kernels.launch(
-        xp,
-        "fit_segments",
-        n_ramps,
-        xp.ascontiguousarray(data),
-        xp.ascontiguousarray(groupdq),
-        n_groups,
-        xp.asarray(slope_coefficients(n_groups)),
-        *(xp.ascontiguousarray(values, dtype=xp.float64) for values in noise),
-        fits.slope,
-        fits.poisson_weight,
-        fits.read_weight,
-        fits.inverse_variance,
-    )
-    return fits
 
 
 def _without_single_groups(length, *, xp):

@@ -94,15 +94,29 @@ def flag_saturation(
 
 
 def _flag_full_ramps(ramps, limit, reach, *, xp) -> Array:
-    groupdq = ramps.groupdq.copy()
-    full = xp.zeros(ramps.data[:, 0].shape, dtype=bool)
-    for group in range(ramps.data.shape[1]):
-        samples = ramps.data[:, group]
-        full = full | (samples >= limit)
-        spilled = _grown(full | _has(groupdq[:, group], SATURATED), reach)
-        groupdq[:, group] |= _flags(spilled, SATURATED, xp=xp)
-        groupdq[:, group] |= _flags(samples <= 0, AD_FLOOR | DO_NOT_USE, xp=xp)
+    n_groups = ramps.data.shape[1]
+    group = xp.arange(n_groups, dtype=xp.int16)[:, None, None]
+    first = xp.where(ramps.data >= limit, group, xp.int16(n_groups)).min(axis=1)
+    spilled = _earliest_around(first, reach, xp=xp)[:, None] <= group
+    before = _has(ramps.groupdq, SATURATED)
+    if bool(before.any()):  # their neighbours, too, but group by group
+        spilled |= _grown(before, reach)
+    groupdq = ramps.groupdq | _flags(spilled, SATURATED, xp=xp)
+    groupdq |= _flags(ramps.data <= 0, AD_FLOOR | DO_NOT_USE, xp=xp)
     return groupdq
+
+
+def _earliest_around(first: Array, n_pixels: int, *, xp) -> Array:
+    """The least of a number in a square of 2 n_pixels + 1 pixels around each."""
+    tall = first.copy()
+    for shift in range(1, n_pixels + 1):
+        xp.minimum(tall[..., shift:, :], first[..., :-shift, :], out=tall[..., shift:, :])
+        xp.minimum(tall[..., :-shift, :], first[..., shift:, :], out=tall[..., :-shift, :])
+    wide = tall.copy()
+    for shift in range(1, n_pixels + 1):
+        xp.minimum(wide[..., shift:], tall[..., :-shift], out=wide[..., shift:])
+        xp.minimum(wide[..., :-shift], tall[..., shift:], out=wide[..., :-shift])
+    return wide
 
 
 def _flag_hidden(data, groupdq, limit, unchecked, params, readout, *, xp) -> Array:

@@ -157,17 +157,21 @@ def calibrate_linearity(
             f"{params.step}.col_idx_end_used: expected at most the number of columns "
             f"({data.shape[-1]}), got {params.columns.stop}"
         )
+    joint = params.linear_truth == "joint"
+    if joint:
+        if groupdq is None:
+            groupdq = xp.zeros(data.shape, dtype=xp.uint8)
+        data, groupdq = ramps_used(data, groupdq, params=params)
+    good, measured = (
+        xp.moveaxis(which[..., params.columns], 1, -1)
+        for which in _usable(data, groupdq, params, xp=xp)
+    )
     ramps = xp.moveaxis(data[..., params.columns], 1, -1).astype(xp.float64)
-    flags = None if groupdq is None else xp.moveaxis(groupdq[..., params.columns], 1, -1)
-    good, measured = _usable(ramps, flags, xp=xp)
     group = xp.arange(data.shape[1])
     in_line = (group >= fit_groups.start) & (group < fit_groups.stop)
     in_fit = (group >= derive_groups.start) & (group < derive_groups.stop)
-    joint = params.linear_truth == "joint"
     if joint:
         in_line = in_fit
-        # noise in a ramp bends it and its powers alike, and would be calibrated away
-        ramps, good, measured = _typical(ramps, good, measured)
     line = fit_polynomials(ramps, good & in_line, 1)
     has_line = (good & in_line).sum(axis=-1, keepdims=True) >= 2
     whole = (ramps, line, good & has_line, measured & has_line)
@@ -219,20 +223,42 @@ def _group_ranges(params: CustomLinearityParams, n_groups: int) -> tuple[slice, 
     return ranges[0], ranges[1]
 
 
-def _usable(ramps: Array, flags: Array | None, *, xp) -> tuple[Array, Array]:
+def ramps_used(
+    data: Array, groupdq: Array, *, params: CustomLinearityParams
+) -> tuple[Array, Array]:
+    """What `calibrate_linearity` looks at of the ramps of some rows, so that only that is kept.
+
+    Parameters
+    ----------
+    data, groupdq : as `calibrate_linearity` takes them
+
+    Returns
+    -------
+    data, groupdq : all of it; for `linear_truth = "joint"` the median ramp of each pixel, as a
+        single integration, in float64
+    """
+    xp = namespace(data, groupdq)
+    if params.linear_truth != "joint":
+        return data.copy(), groupdq.copy()
+    # noise in a ramp bends it and its powers alike, and would be calibrated away
+    good, measured = _usable(data, groupdq, params, xp=xp)
+    ramps = xp.moveaxis(data, 1, -1).astype(xp.float64)
+    typical = masked_median(ramps, xp.moveaxis(measured, 1, -1), axis=0)
+    flags = xp.where(good.any(axis=0), xp.uint8(0), xp.uint8(DO_NOT_USE))
+    return xp.moveaxis(typical, -1, 0)[None], flags[None]
+
+
+def _usable(
+    data: Array, groupdq: Array | None, params: CustomLinearityParams, *, xp
+) -> tuple[Array, Array]:
     """Samples that may enter the fit, and samples that have a residual: two bool arrays."""
-    finite = xp.isfinite(ramps)
-    if flags is None:
+    finite = xp.isfinite(data)
+    if groupdq is None:
         return finite, finite
-    good = finite & ((flags & (DO_NOT_USE | SATURATED)) == 0)
-    dropped = ((flags & DO_NOT_USE) != 0).all(axis=(0, 1, 2))
-    return good, good | (finite & dropped & ((flags & (SATURATED | AD_FLOOR)) == 0))
-
-
-def _typical(ramps: Array, good: Array, measured: Array) -> tuple[Array, Array, Array]:
-    """The median ramp of each pixel, (1, n_rows, n_cols, n_groups), and where it is known."""
-    typical = masked_median(ramps, measured, axis=0)
-    return typical[None], good.any(axis=0)[None], measured.any(axis=0)[None]
+    good = finite & ((groupdq & (DO_NOT_USE | SATURATED)) == 0)
+    own = groupdq[..., params.columns]
+    dropped = ((own & DO_NOT_USE) != 0).all(axis=(0, 2, 3))[:, None, None]
+    return good, good | (finite & dropped & ((groupdq & (SATURATED | AD_FLOOR)) == 0))
 
 
 def _columns_of_amplifiers(first_column: int) -> list[slice]:

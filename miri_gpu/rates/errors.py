@@ -1,5 +1,6 @@
 """Errors of pixels whose own error is unknown."""
 
+from miri_gpu import kernels
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array
 
@@ -25,16 +26,30 @@ def fill_unknown_errors(err: Array) -> Array:
         there are none.
     """
     xp = namespace(err)
+    if kernels.available(xp) and err.dtype == xp.float32:
+        return _fill_by_kernel(err, xp=xp)
+    return _fill_by_arrays(err, xp=xp)
+
+
+def _fill_by_arrays(err: Array, *, xp) -> Array:
     known = xp.isfinite(err) & (err > 0)
-    variance = xp.where(known, err, 0).astype(xp.float32) ** 2
-    total = variance.copy()
-    count = known.astype(xp.float32)
+    variance = xp.where(known, err, 0).astype(xp.float32)
+    variance *= variance
+    is_known = known.astype(xp.float32)
+    total, count = variance.copy(), is_known.copy()
     for shift in range(1, _REACH_ROWS + 1):
-        for there, here in (
-            ((slice(None), slice(shift, None)), (slice(None), slice(None, -shift))),
-            ((slice(None), slice(None, -shift)), (slice(None), slice(shift, None))),
-        ):
-            total[here] += variance[there]
-            count[here] += known[there]
-    typical = xp.sqrt(total / xp.maximum(count, 1))
-    return xp.where(known, err, xp.where(count > 0, typical, xp.nan)).astype(xp.float32)
+        total[:, :-shift] += variance[:, shift:]
+        total[:, shift:] += variance[:, :-shift]
+        count[:, :-shift] += is_known[:, shift:]
+        count[:, shift:] += is_known[:, :-shift]
+    typical = xp.where(count > 0, xp.sqrt(total / xp.maximum(count, 1)), xp.float32(xp.nan))
+    return xp.where(known, err, typical).astype(xp.float32, copy=False)
+
+
+def _fill_by_kernel(err: Array, *, xp) -> Array:
+    """The kernel, which looks at the neighbours of unknown errors only; the same to the bit."""
+    filled = xp.empty_like(err, order="C")
+    kernels.launch(
+        xp, "fill_errors", err.size, *err.shape[1:], _REACH_ROWS, xp.ascontiguousarray(err), filled
+    )
+    return filled

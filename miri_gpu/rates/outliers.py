@@ -1,15 +1,13 @@
 """Find outliers against smooth spatial profiles, and replace them."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array, ArrayBundle
-from miri_gpu.detector import OUTLIER
 from miri_gpu.parameters import Parameters, option
-from miri_gpu.rates.outlier_fits import fit_windows
+from miri_gpu.rates.outlier_fits import Windows, clean_windows, orthonormal_polynomials
 from miri_gpu.rates.profile import build_profile
 
 TRACE_COLUMN = 36  # outliers are counted around it
@@ -110,40 +108,67 @@ def clean_outliers(
     """
     xp = namespace(data, dq)
     params = CleanOutliersParams() if params is None else params
-    n_rows, n_cols = data.shape[1:]
+    n_cols = data.shape[2]
     left, right = params.spatial_profile_left_idx, params.spatial_profile_right_idx
     if right > n_cols:
         raise ValueError(
             f"{params.step}.spatial_profile_right_idx: expected at most the number of columns "
             f"({n_cols}), got {right}"
         )
-    if params.no_clean:
-        return CleanedFrames(
-            data=xp.where(xp.isnan(data), data.dtype.type(0), data),
-            dq=dq,
-            profile=xp.full(data.shape, xp.nan, dtype=xp.float32),
-            n_outliers=count_flagged(dq),
-        )
-    good = xp.isfinite(data) & ((dq & bit_mask(params.dq_bits_to_mask)) == 0)
-    windows = cut_windows(n_rows, params.window_heights)
-    model, kept = fit_windows(data, good, windows, params.poly_order, params.outlier_threshold)
-    flagged = dq | xp.where(kept, 0, OUTLIER).astype(dq.dtype)
+    cleaned, flagged, model = _cleaned(data, dq, params, slice(left, right), xp=xp)
+    unknown = xp.full(data.shape, xp.nan, dtype=xp.float32)
     return CleanedFrames(
-        data=xp.where(kept, data, model.astype(data.dtype)),
+        data=cleaned,
         dq=flagged,
-        profile=build_profile(model, left, right),
+        profile=unknown if params.no_clean else build_profile(model, left, n_cols),
         n_outliers=count_flagged(flagged),
     )
 
 
-def cut_windows(n_rows: int, heights: tuple[int, ...]) -> list[tuple[int, int]]:
+def replace_outliers(
+    data: Array, dq: Array, *, params: CleanOutliersParams | None = None
+) -> tuple[Array, Array]:
+    """Do what `clean_outliers` does, for the pixels alone: of whole frames, or of some columns.
+
+    Parameters
+    ----------
+    data : (n_ints, n_rows, n_cols) float
+    dq : (n_ints, n_rows, n_cols) uint32
+    params : CleanOutliersParams
+
+    Returns
+    -------
+    data, dq : as in CleanedFrames
+    """
+    xp = namespace(data, dq)
+    params = CleanOutliersParams() if params is None else params
+    cleaned, flagged, _ = _cleaned(data, dq, params, slice(0, 0), xp=xp)
+    return cleaned, flagged
+
+
+def _cleaned(data: Array, dq: Array, params: CleanOutliersParams, modelled: slice, *, xp):
+    """Cleaned pixels, their flags, and the model of some columns, as `clean_windows` gives it."""
+    if params.no_clean:
+        return xp.where(xp.isnan(data), data.dtype.type(0), data), dq, None
+    return clean_windows(
+        data,
+        dq,
+        cut_windows(data.shape[1], params.window_heights),
+        masked=bit_mask(params.dq_bits_to_mask),
+        order=params.poly_order,
+        threshold=params.outlier_threshold,
+        modelled=modelled,
+    )
+
+
+def cut_windows(n_rows: int, heights: tuple[int, ...]) -> Windows:
     """Rows (start, stop) of windows whose heights repeat until all rows are covered."""
     windows, start = [], 0
     while start < n_rows:
         stop = min(start + heights[len(windows) % len(heights)], n_rows)
         windows.append((start, stop))
         start = stop
-    return windows
+    return tuple(windows)
 
 
 def largest_deviation(height: int, order: int) -> float:
@@ -155,8 +180,8 @@ def largest_deviation(height: int, order: int) -> float:
     """
     if height <= order + 1:
         return 0.0
-    basis, _ = np.linalg.qr(np.polynomial.legendre.legvander(np.linspace(-1, 1, height), order))
-    return float(np.sqrt(height * (1 - (basis**2).sum(axis=1).min())))
+    leverage = (orthonormal_polynomials(height, order) ** 2).sum(axis=1)
+    return math.sqrt(height * (1 - leverage.min()))
 
 
 def count_flagged(dq: Array) -> Array:
@@ -171,12 +196,13 @@ def count_flagged(dq: Array) -> Array:
     (n_ints, n_rows, 5) int32
     """
     xp = namespace(dq)
-    flagged = dq != 0
-    counts = [
-        flagged[..., max(TRACE_COLUMN - width, 0) : TRACE_COLUMN + width + 1].sum(axis=-1)
-        for width in range(N_REGION_WIDTHS)
-    ]
-    return xp.stack(counts, axis=-1).astype(xp.int32)
+    first = TRACE_COLUMN - N_REGION_WIDTHS + 1
+    flagged = (dq[..., first : TRACE_COLUMN + N_REGION_WIDTHS] != 0).astype(xp.int32)
+    middle = N_REGION_WIDTHS - 1
+    counts = [flagged[..., middle]]
+    for width in range(1, N_REGION_WIDTHS):
+        counts.append(counts[-1] + flagged[..., middle - width] + flagged[..., middle + width])
+    return xp.stack(counts, axis=-1)
 
 
 def bit_mask(bits: tuple[int, ...]) -> int:

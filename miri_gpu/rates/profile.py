@@ -4,15 +4,17 @@ from miri_gpu.backend import namespace
 from miri_gpu.containers import Array
 
 
-def build_profile(model: Array, left: int, right: int) -> Array:
+def build_profile(model: Array, left: int, n_cols: int) -> Array:
     """Normalise a smooth model of the frames to a spatial profile.
 
     Parameters
     ----------
-    model : (..., n_rows, n_cols) float
-        Smooth model of the light; negative values count as 0.
-    left, right : int
-        The profile covers columns left .. right - 1.
+    model : (..., n_rows, n_lit) float
+        Smooth model of the light in the columns of the profile; negative values count as 0.
+    left : int
+        The first of these columns.
+    n_cols : int
+        Of the frames.
 
     Returns
     -------
@@ -24,10 +26,12 @@ def build_profile(model: Array, left: int, right: int) -> Array:
     Horne 1986, PASP 98, 609, table 1, step 5.
     """
     xp = namespace(model)
-    light = xp.where(model[..., left:right] > 0, model[..., left:right], 0.0)
+    light = xp.where(model > 0, model, 0.0)
     total = light.sum(axis=-1, keepdims=True)
     lit = total > 0
-    share = xp.where(lit, light / xp.where(lit, total, 1.0), 1.0 / (right - left))
-    profile = xp.zeros(model.shape, dtype=xp.float32)
-    profile[..., left:right] = share
+    n_lit = model.shape[-1]
+    profile = xp.zeros((*model.shape[:-1], n_cols), dtype=xp.float32)
+    profile[..., left : left + n_lit] = xp.where(
+        lit, light / xp.where(lit, total, 1.0), 1.0 / n_lit
+    )
     return profile

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from miri_gpu.detector import COL_START, N_COLS, N_REFERENCE_COLS, N_ROWS, ROW_START
+from miri_gpu.numerics.smoothing import smoothed
 
 _LIGHT_SPEED_M_S = 299792458.0
 _SMOOTHING_UM2 = 0.002  # summed square deviation that the STScI step lets its spline have
@@ -63,12 +64,10 @@ def wavelength_map(
     -----
     What the WCS of the STScI step assign_wcs gives for MIR_LRS-SLITLESS.
     """
-    from scipy.interpolate import UnivariateSpline  # a slow import, for a moment's use
-
     reference_row = table.reference_row - row_start
     order = np.argsort(table.y_center)
     y = table.y_center[order] + reference_row
-    smooth = UnivariateSpline(y, table.wavelength[order], s=_SMOOTHING_UM2)(y)
+    smooth = smoothed(y, table.wavelength[order], _SMOOTHING_UM2)
     rows, cols = np.arange(shape[0]), np.arange(shape[1])
     wavelength = np.interp(rows, y, smooth, left=np.nan, right=np.nan)
     wavelength /= 1 + velocity_m_s / _LIGHT_SPEED_M_S

@@ -67,13 +67,11 @@ def extract_box(
     xp = namespace(data, err, centres)
     params = Extract1DBoxParams() if params is None else params
     aperture = find_aperture(data, centres, params=params)
-    flux = xp.where(aperture.inside, data[..., aperture.columns], 0).astype(xp.float64)
-    noise = xp.where(aperture.inside, err[..., aperture.columns], 0).astype(xp.float64)
-    flux = flux.sum(axis=-1)
-    flux_err = xp.sqrt((noise * noise).sum(axis=-1))
+    noise = aperture.cut(err)
+    noise *= noise
     return Spectra(
-        flux=_where_complete(flux, aperture, xp=xp),
-        flux_err=_where_complete(flux_err, aperture, xp=xp),
+        flux=_where_complete(aperture.cut(data).sum(axis=0), aperture, xp=xp),
+        flux_err=_where_complete(xp.sqrt(noise.sum(axis=0)), aperture, xp=xp),
     )
 
 
@@ -93,6 +91,8 @@ class Aperture:
         Columns that hold the apertures of all integrations.
     inside : (n_ints or 1, 1, n_columns) bool
         Which of these columns are in the aperture of an integration.
+    is_constant : bool
+        Whether all of them are, in all integrations.
     complete : (n_ints or 1, 1) bool
         Whether the aperture lies on the detector, at a known centre.
     """
@@ -100,6 +100,26 @@ class Aperture:
     columns: slice
     inside: Array
     complete: Array
+    is_constant: bool
+
+    def cut(self, frames: Array) -> Array:
+        """Cut the aperture out of frames, and fill what it leaves out of its columns with 0.
+
+        Parameters
+        ----------
+        frames : (n_ints or 1, n_rows, n_cols) or (n_rows, n_cols) float
+
+        Returns
+        -------
+        (n_columns, n_ints or 1, n_rows) float64, new
+            Columns first: a sum over them is one of contiguous arrays.
+        """
+        xp = namespace(frames)
+        pixels = frames[..., self.columns]
+        if not self.is_constant:
+            pixels = xp.where(self.inside, pixels, 0)
+        columns_first = xp.moveaxis(pixels, -1, 0).astype(xp.float64, order="C")
+        return columns_first if pixels.ndim == 3 else columns_first[:, None]
 
 
 def find_aperture(data: Array, centres: Array | None, *, params: Extract1DBoxParams) -> Aperture:
@@ -124,7 +144,7 @@ def find_aperture(data: Array, centres: Array | None, *, params: Extract1DBoxPar
             )
         columns = slice(first, last + 1)
         inside = xp.ones((1, 1, last + 1 - first), dtype=bool)
-        return Aperture(columns, inside, xp.ones((1, 1), dtype=bool))
+        return Aperture(columns, inside, xp.ones((1, 1), dtype=bool), True)
     if centres is None:
         raise ValueError(f"{params.step}.trace_position: gaussian_fits needs fitted centres")
     # NaN compares as False: no column is inside
@@ -132,7 +152,7 @@ def find_aperture(data: Array, centres: Array | None, *, params: Extract1DBoxPar
     last = xp.rint(centres + params.aperture_right_width)[:, None]
     column = xp.arange(n_cols)
     inside = (column >= first) & (column <= last)
-    return Aperture(slice(0, n_cols), inside[:, None], (first >= 0) & (last < n_cols))
+    return Aperture(slice(0, n_cols), inside[:, None], (first >= 0) & (last < n_cols), False)
 
 
 def spectrum_wavelengths(

@@ -75,19 +75,14 @@ def extract_optimal(
         integration_time_s, "integration_time_s"
     )
     aperture = find_aperture(data, centres, params=params)
-
-    def in_aperture(pixels: Array) -> Array:
-        return xp.where(aperture.inside, pixels[..., aperture.columns], 0).astype(xp.float64)
-
     if params.median_spatial_profile:
         profile = masked_median(profile, axis=0)[None]
-    shares = _normalised(in_aperture(profile), xp=xp)
     flux, flux_var = _weighted_sum(
-        in_aperture(data),
-        shares,
-        in_aperture(read_noise) ** 2,
-        0.0 if background is None else in_aperture(background),
-        _cut_columns(electrons_per_rate, aperture.columns),
+        aperture.cut(data),
+        _normalised(aperture.cut(profile), xp=xp),
+        aperture.cut(read_noise) ** 2,
+        0.0 if background is None else aperture.cut(background),
+        _columns_first(electrons_per_rate, aperture.columns),
         xp=xp,
     )
     known = aperture.complete & xp.isfinite(flux) & xp.isfinite(flux_var)
@@ -100,25 +95,30 @@ def extract_optimal(
 def _weighted_sum(
     data: Array, profile: Array, read_var: Array, background: Array, q: Array | float, *, xp
 ) -> tuple[Array, Array]:
-    """Optimal flux of each row and its variance; D, P, V0, S and Q of Horne's table 1."""
-    flux = data.sum(axis=-1, keepdims=True)  # step 4
+    """Optimal flux of each row and its variance; D, P, V0, S and Q of Horne's table 1.
+
+    All have the columns of the aperture first.
+    """
+    flux = data.sum(axis=0)  # step 4
     variance = read_var + xp.abs(flux * profile + background) / q  # step 6
     # a pixel without light has no weight, whatever its variance
     lit = profile != 0  # True for NaN, which then shows in the sums
     weight = xp.where(lit, profile / xp.where(variance != 0, variance, xp.nan), 0.0)  # step 8
-    norm = (profile * weight).sum(axis=-1)
+    norm = (profile * weight).sum(axis=0)
     norm = xp.where(norm > 0, norm, xp.nan)
-    return (weight * data).sum(axis=-1) / norm, profile.sum(axis=-1) / norm
+    return (weight * data).sum(axis=0) / norm, profile.sum(axis=0) / norm
 
 
 def _normalised(profile: Array, *, xp) -> Array:
     """Scale each row to sum 1; NaN where the sum is not positive."""
-    total = profile.sum(axis=-1, keepdims=True)
+    total = profile.sum(axis=0)
     return profile / xp.where(total > 0, total, xp.nan)
 
 
-def _cut_columns(value: Array | float, columns: slice) -> Array | float:
-    return value[..., columns] if hasattr(value, "shape") and value.shape else value
+def _columns_first(value: Array | float, columns: slice) -> Array | float:
+    if not (hasattr(value, "shape") and value.shape):
+        return value
+    return namespace(value).moveaxis(value[..., columns], -1, 0)[:, None]
 
 
 def _positive(value: Array | float, name: str) -> Array | float:

@@ -10,9 +10,9 @@ from miri_gpu.backend import namespace
 from miri_gpu.containers import Array, Spectra
 from miri_gpu.detector import COL_START, ROW_START
 from miri_gpu.numerics import masked_median
-from miri_gpu.rate_files import USED_TIME
 from miri_gpu.rates.errors import fill_unknown_errors
 from miri_gpu.rates.trace import Trace, TraceParams, fit_trace
+from miri_gpu.segment_files import USED_TIME
 from miri_gpu.spectra.box import (
     Extract1DBoxParams,
     extract_box,

@@ -1,0 +1,222 @@
+/* Neighbouring columns of numbers, worked on together: a vector of them on a CPU, one in each
+ * thread of a GPU.
+ *
+ * A `floats` holds a number of each of COLUMNS columns. Arithmetic and comparisons are written the
+ * same for both; a comparison gives `ints` of 0 or -1. In working memory the rows of columns are
+ * ROW numbers apart.
+ *
+ * Where SHARES threads of a GPU work on a column, each takes some of its rows, and functions named
+ * `.._of_shares` put together what they have found. A warp has ROW columns then, side by side, so
+ * that it reads whole sectors of memory. On a CPU a single share has all rows.
+ */
+#ifndef MIRI_GPU_COLUMNS_H
+#define MIRI_GPU_COLUMNS_H
+#include "kernel.h"
+
+#ifdef __CUDACC__
+
+#define COLUMNS 1
+#define ROW 8
+#define SHARES 4
+#define SHARE ((int)threadIdx.x / ROW % SHARES)
+#define SHARING_THREADS (0x01010101u << (threadIdx.x % ROW))
+#define THREAD (blockIdx.x * (int64_t)blockDim.x + threadIdx.x)
+#define EACH_SHARED(i, n)                                                                \
+    for (int64_t i = THREAD / (ROW * SHARES) * ROW + threadIdx.x % ROW; i < (n);         \
+         i += gridDim.x * (int64_t)blockDim.x / SHARES)
+#define MOST_GATHERED 32 /* values of a column, by all of its shares */
+#define PART(v, k) (v)
+#define IS_BELOW(a, b) (-(int32_t)((a) < (b)))
+#define IS_EQUAL(a, b) (-(int32_t)((a) == (b)))
+#define IS_NAN(a) (-(int32_t)((a) != (a)))
+#define EACH_MARKED(k, which) for (int k = 0; k < -(which); k++)
+typedef float floats;
+typedef int32_t ints;
+
+DEVICE floats filled(float x) { return x; }
+DEVICE floats load_row(const float *from) { return *from; }
+DEVICE void store_row(floats x, float *to) { *to = x; }
+DEVICE ints load_ints(const int32_t *from) { return *from; }
+DEVICE void store_ints(ints x, int32_t *to) { *to = x; }
+DEVICE ints load_flags(const uint8_t *from) { return *from; }
+DEVICE floats one_of_eight(const float *from, ints which) { return from[which]; }
+DEVICE ints has_any(ints flags, int bits) { return -((flags & bits) != 0); }
+DEVICE floats sizes_of(floats x) { return fabsf(x); }
+DEVICE floats nan_where(ints which, floats x) { return which ? NAN : x; }
+DEVICE floats chosen(ints which, floats a, floats b) { return which ? a : b; }
+DEVICE floats smaller_of(floats a, floats b) { return a < b ? a : b; }
+DEVICE floats larger_of(floats a, floats b) { return a > b ? a : b; }
+DEVICE int any_of(ints which) { return which; }
+
+DEVICE void wait_for_shares(void) { __syncwarp(SHARING_THREADS); }
+
+DEVICE ints sum_of_shares(ints n)
+{
+    n += __shfl_xor_sync(SHARING_THREADS, n, ROW);
+    return n + __shfl_xor_sync(SHARING_THREADS, n, 2 * ROW);
+}
+
+DEVICE floats smallest_of_shares(floats x)
+{
+    x = smaller_of(x, __shfl_xor_sync(SHARING_THREADS, x, ROW));
+    return smaller_of(x, __shfl_xor_sync(SHARING_THREADS, x, 2 * ROW));
+}
+
+DEVICE floats largest_of_shares(floats x)
+{
+    x = larger_of(x, __shfl_xor_sync(SHARING_THREADS, x, ROW));
+    return larger_of(x, __shfl_xor_sync(SHARING_THREADS, x, 2 * ROW));
+}
+
+/* Give all shares what each of them has gathered, in the order of the shares. */
+DEVICE void exchange_gathered(floats *values, int *n)
+{
+    floats own[MOST_GATHERED];
+    const int n_own = *n;
+    for (int i = 0; i < n_own; i++) own[i] = values[i];
+    *n = 0;
+    for (int share = 0; share < SHARES; share++) {
+        const int thread = share * ROW + (int)threadIdx.x % ROW;
+        const int n_there = __shfl_sync(SHARING_THREADS, n_own, thread);
+        for (int i = 0; i < n_there; i++)
+            values[(*n)++] = __shfl_sync(SHARING_THREADS, own[i < n_own ? i : 0], thread);
+    }
+}
+
+#else
+
+#if defined(__AVX512F__)
+#define COLUMNS 16
+#include <immintrin.h>
+#elif defined(__AVX2__)
+#define COLUMNS 8
+#include <immintrin.h>
+#else
+#define COLUMNS 4
+#endif
+#define ROW COLUMNS
+#define SHARES 1
+#define SHARE 0
+#define EACH_SHARED(i, n) EACH(i, n)
+#define PART(v, k) ((v)[k])
+#define IS_BELOW(a, b) ((ints)((a) < (b)))
+#define IS_EQUAL(a, b) ((ints)((a) == (b)))
+#define IS_NAN(a) ((ints)((a) != (a)))
+typedef float floats __attribute__((vector_size(4 * COLUMNS), aligned(4)));
+typedef int32_t ints __attribute__((vector_size(4 * COLUMNS), aligned(4)));
+
+DEVICE floats filled(float x)
+{
+    const floats zeros = {0.0f};
+    return zeros + x;
+}
+
+DEVICE floats load_row(const float *from) { return *(const floats *)from; }
+
+DEVICE void store_row(floats x, float *to) { *(floats *)to = x; }
+
+DEVICE ints load_ints(const int32_t *from) { return *(const ints *)from; }
+
+DEVICE void store_ints(ints x, int32_t *to) { *(ints *)to = x; }
+
+DEVICE ints load_flags(const uint8_t *from)
+{
+#if defined(__AVX512F__)
+    return (ints)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)from));
+#elif defined(__AVX2__)
+    return (ints)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)from));
+#else
+    const ints flags = {from[0], from[1], from[2], from[3]};
+    return flags;
+#endif
+}
+
+/* For each column the number of eight that it says. */
+DEVICE floats one_of_eight(const float *from, ints which)
+{
+#if defined(__AVX512F__)
+    const __m512 eight = _mm512_castps256_ps512(_mm256_loadu_ps(from));
+    return (floats)_mm512_permutexvar_ps((__m512i)which, eight);
+#elif defined(__AVX2__)
+    return (floats)_mm256_permutevar8x32_ps(_mm256_loadu_ps(from), (__m256i)which);
+#else
+    const floats chosen = {from[which[0]], from[which[1]], from[which[2]], from[which[3]]};
+    return chosen;
+#endif
+}
+
+DEVICE ints has_any(ints flags, int bits) { return (ints)((flags & bits) != 0); }
+
+DEVICE floats sizes_of(floats x) { return (floats)((ints)x & 0x7fffffff); }
+
+DEVICE floats nan_where(ints which, floats x) { return (floats)((ints)x | which); }
+
+DEVICE floats chosen(ints which, floats a, floats b)
+{
+    return (floats)(((ints)a & which) | ((ints)b & ~which));
+}
+
+/* The smaller number of each pair; b where one is NaN. */
+DEVICE floats smaller_of(floats a, floats b)
+{
+#if defined(__AVX512F__)
+    return (floats)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (floats)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return chosen(IS_BELOW(a, b), a, b);
+#endif
+}
+
+/* The larger number of each pair; b where one is NaN. */
+DEVICE floats larger_of(floats a, floats b)
+{
+#if defined(__AVX512F__)
+    return (floats)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (floats)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return chosen(IS_BELOW(b, a), a, b);
+#endif
+}
+
+/* A bit for each column that is marked. */
+DEVICE uint32_t bits_of(ints which)
+{
+#if defined(__AVX512F__)
+    return _mm512_test_epi32_mask((__m512i)which, (__m512i)which);
+#elif defined(__AVX2__)
+    return (uint32_t)_mm256_movemask_ps((__m256)which);
+#else
+    uint32_t bits = 0;
+    for (int k = 0; k < COLUMNS; k++) bits |= (which[k] & 1u) << k;
+    return bits;
+#endif
+}
+
+DEVICE int any_of(ints which) { return bits_of(which) != 0; }
+
+#define EACH_MARKED(k, which)                                                                \
+    for (uint32_t left = bits_of(which), k; left && (k = (uint32_t)__builtin_ctz(left), 1); \
+         left &= left - 1)
+
+DEVICE void wait_for_shares(void) {}
+DEVICE ints sum_of_shares(ints n) { return n; }
+DEVICE floats smallest_of_shares(floats x) { return x; }
+DEVICE floats largest_of_shares(floats x) { return x; }
+DEVICE void exchange_gathered(floats *values, int *n) { (void)values, (void)n; }
+
+#endif
+
+#define EACH_COLUMN(k) for (int k = 0; k < COLUMNS; k++)
+
+/* Store the means of two numbers of each column. */
+DEVICE void store_means(floats x, floats y, double *to)
+{
+    float a[COLUMNS], b[COLUMNS];
+    store_row(x, a);
+    store_row(y, b);
+    EACH_COLUMN(k) to[k] = ((double)a[k] + (double)b[k]) / 2.0;
+}
+
+#endif

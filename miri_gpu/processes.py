@@ -1,0 +1,177 @@
+"""Several worker processes, each of which reduces segments by itself; on GPUs, one GPU each.
+
+A worker is handed the next segment as soon as it is free. What it reports and logs on the way
+reaches this process as if it had been said here.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from threading import Lock
+from typing import Any
+
+from miri_gpu.errors import MiriGpuError
+from miri_gpu.progress import Progress
+
+_PATIENCE_S = 30  # for a worker that was told to stop, and lets go of its files
+_VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+
+
+def map_in_processes(
+    function: Callable[[Any, Progress], Any],
+    items: Sequence[Any],
+    n_workers: int,
+    progress: Progress,
+    gpus: Sequence[str] = (),
+) -> list[Any]:
+    """Apply a function to items in worker processes.
+
+    Parameters
+    ----------
+    function : callable that can be pickled
+        Takes an item and where to report progress to. What it returns or raises is pickled, too.
+    items : sequence
+    n_workers : int
+    progress : Progress
+    gpus : sequence of str
+        As CUDA_VISIBLE_DEVICES names them. Each worker sees one; they take turns where there are
+        fewer.
+
+    Returns
+    -------
+    list : what the function gave for each item, in their order
+
+    Raises
+    ------
+    MiriGpuError
+        Where a worker ends unasked.
+    Exception
+        The first one that the function raised; the workers are stopped then, as by an interrupt.
+    """
+    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    workers: dict[Connection, tuple[Any, Progress]] = {}
+    results: dict[int, Any] = {}
+    waiting = list(enumerate(items))[::-1]
+    try:
+        for number in range(min(n_workers, len(items))):
+            ours, theirs = context.Pipe()
+            level = logging.getLogger("miri_gpu").getEffectiveLevel()
+            worker = context.Process(target=_work, args=(theirs, function, level), daemon=True)
+            with _one_of(gpus, number):
+                worker.start()
+            theirs.close()
+            workers[ours] = worker, progress.another()
+            ours.send(waiting.pop())
+        while workers:
+            for connection in wait(list(workers)):
+                worker, shown = workers[connection]
+                done = _heard(connection, shown, results)
+                if done and waiting:
+                    connection.send(waiting.pop())
+                elif done:
+                    connection.send(None)
+                    worker.join()
+                    del workers[connection]
+    finally:
+        for worker, _ in workers.values():
+            worker.terminate()
+        for worker, _ in workers.values():
+            worker.join(_PATIENCE_S)
+            worker.kill()
+    return [results[index] for index in range(len(items))]
+
+
+@contextmanager
+def _one_of(gpus: Sequence[str], number: int) -> Iterator[None]:
+    """Let a process that is started now see one GPU: it may start CUDA with its first breath."""
+    before = os.environ.get(_VISIBLE_GPUS)
+    if gpus:
+        os.environ[_VISIBLE_GPUS] = gpus[number % len(gpus)]
+    try:
+        yield
+    finally:
+        if gpus:
+            os.environ.pop(_VISIBLE_GPUS)
+            if before is not None:
+                os.environ[_VISIBLE_GPUS] = before
+
+
+def _heard(connection: Connection, progress: Progress, results: dict[int, Any]) -> bool:
+    """Take what a worker says; whether it has done its item."""
+    try:
+        kind, *content = connection.recv()
+    except EOFError:
+        raise MiriGpuError(
+            "workers: expected a process to reduce its segments, but it ended: was it killed for "
+            "its memory (give --memory, or fewer --workers)?"
+        ) from None
+    if kind == "failed":
+        raise content[0]
+    if kind == "done":
+        index, result = content
+        results[index] = result
+        return True
+    if kind == "log":
+        logging.getLogger(content[0].name).handle(content[0])
+    else:
+        getattr(progress, kind)(*content)
+    return False
+
+
+def _work(connection: Connection, function: Callable, level: int) -> None:
+    """What a worker process does: one item after another, until there is none."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that started us
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # lets go of half-written files
+    said = _Said(connection)
+    for name in ("miri_gpu", "py.warnings"):
+        logging.getLogger(name).addHandler(said)
+    logging.getLogger("miri_gpu").setLevel(level)
+    logging.captureWarnings(True)
+    while (item := connection.recv()) is not None:
+        index, argument = item
+        try:
+            said.send("done", index, function(argument, said))
+        except Exception as error:
+            error.add_note(traceback.format_exc())  # the traceback itself does not travel
+            said.send("failed", error)
+
+
+class _Said(logging.Handler):
+    """Sends what a worker reports and logs to the process that started it, from any thread."""
+
+    def __init__(self, connection: Connection):
+        super().__init__()
+        self._connection = connection
+        self._sending = Lock()
+
+    def send(self, kind: str, *content: Any) -> None:
+        """Send a message; one of any size at a time."""
+        with self._sending:
+            self._connection.send((kind, *content))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a log record, its text made here: what it was made of may not travel."""
+        record.msg, record.args, record.exc_info = record.getMessage(), None, None
+        self.send("log", record)
+
+    def say(self, text: str) -> None:
+        """As Progress has it."""
+        self.send("say", text)
+
+    def start(self, task: str, n_pieces: int) -> None:
+        """As Progress has it."""
+        self.send("start", task, n_pieces)
+
+    def advance(self) -> None:
+        """As Progress has it."""
+        self.send("advance")
+
+    def another(self) -> "_Said":
+        """As Progress has it."""
+        return self

@@ -1,0 +1,110 @@
+"""The samples of a segment as they lie on disk: mapped, read by rows, decoded on the device.
+
+Raw ramps are unsigned 16-bit integers, stored big-endian with an offset of 32768. They travel as
+the file's own bytes, read as native integers, and become numbers where they are computed with.
+Ramps that were written by a pipeline are float32 already.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+
+from miri_gpu import kernels
+from miri_gpu.containers import Array
+
+_FRAMES_AHEAD = 512  # that the system is asked for before the first of them is waited for
+
+
+@dataclass(frozen=True)
+class SampleFile:
+    """Where and how a file holds an array (n_ints, n_groups, n_rows, n_cols), or one of images.
+
+    Attributes
+    ----------
+    path : Path
+    offset : int
+        Of the first sample [bytes].
+    dtype : numpy.dtype
+        On disk.
+    shape : tuple of int
+    """
+
+    path: Path
+    offset: int
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of all samples on disk."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    @property
+    def travelling_dtype(self) -> np.dtype:
+        """What the samples travel as: every backend can hold it."""
+        return np.dtype(np.uint16 if self.dtype == np.dtype(">i2") else np.float32)
+
+    def mapped(self) -> np.ndarray:
+        """The samples as they lie on disk: nothing is read before it is looked at."""
+        return np.memmap(
+            self.path, dtype=self.dtype, mode="r", offset=self.offset, shape=self.shape
+        )
+
+    def read_rows(self, rows: slice, integrations: np.ndarray) -> np.ndarray:
+        """Read some rows of some integrations, and as little as possible beside them.
+
+        What is read of a mapped file draws much of what lies around it into memory.
+        """
+        n_groups, n_rows, n_cols = self.shape[1:]
+        size = self.dtype.itemsize
+        frames = (integrations[:, None] * n_groups + np.arange(n_groups)).ravel()
+        places = self.offset + (frames * n_rows + rows.start) * n_cols * size
+        n_bytes = (rows.stop - rows.start) * n_cols * size
+        read = np.empty((len(frames), n_bytes), dtype=np.uint8)
+        with self.path.open("rb", buffering=0) as file:
+            for start in range(0, len(frames), _FRAMES_AHEAD):
+                wanted = range(start, min(start + _FRAMES_AHEAD, len(frames)))
+                if hasattr(os, "posix_fadvise"):
+                    for frame in wanted:
+                        place = int(places[frame])
+                        os.posix_fadvise(file.fileno(), place, n_bytes, os.POSIX_FADV_WILLNEED)
+                for frame in wanted:
+                    self._read_into(read[frame], file, int(places[frame]))
+        shape = (len(integrations), n_groups, rows.stop - rows.start, n_cols)
+        return read.reshape(-1).view(self.dtype).reshape(shape)
+
+    def _read_into(self, buffer: np.ndarray, file, place: int) -> None:
+        file.seek(place)
+        if file.readinto(buffer) != len(buffer):
+            raise OSError(None, "truncated while it was read", str(self.path))
+
+    def ask_for(self) -> None:
+        """Ask the system to read all of it, soon and in order, into the memory that is free."""
+        if hasattr(os, "posix_fadvise"):
+            Thread(target=self._ask_for, daemon=True).start()  # the system may take its time
+
+    def _ask_for(self) -> None:
+        with self.path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), self.offset, self.n_bytes, os.POSIX_FADV_WILLNEED)
+
+
+def encoded_samples(raw: np.ndarray) -> np.ndarray:
+    """View samples as they lie on disk in the type that they travel as."""
+    return raw.view(np.uint16) if raw.dtype == np.dtype(">i2") else raw.astype(np.float32)
+
+
+def decode_samples(raw: Array, *, xp) -> Array:
+    """Turn samples that have travelled into float32 DN, on the device they are on."""
+    if raw.dtype != xp.uint16:
+        return raw
+    if kernels.available(xp):
+        samples = xp.empty(raw.shape, dtype=xp.float32)
+        kernels.launch(xp, "decode_samples", raw.size, xp.ascontiguousarray(raw), samples)
+        return samples
+    native = raw << 8
+    native |= raw >> 8
+    native ^= 0x8000
+    return native.astype(xp.float32)
