@@ -19,6 +19,7 @@ from miri_gpu.calibration.read import _EXTENSIONS
 from miri_gpu.integration_times import TIME_COLUMNS
 from miri_gpu.plan import Plan
 from miri_gpu.rates.wavelength import WavelengthTable, wavelength_map
+from miri_gpu.raw_samples import SampleFile
 from miri_gpu.recipe import load_recipe
 from miri_gpu.segments import Segment
 from miri_gpu.simulate import SimulationSettings, references
@@ -40,9 +41,9 @@ class PlainSegment(Segment):
     """A segment whose samples lie behind two headers of one block each."""
 
     @cached_property
-    def raw(self) -> np.ndarray:
-        """The samples as they lie on disk, mapped and not read."""
-        return np.memmap(self.path, ">i2", mode="r", offset=2 * BLOCK_BYTES, shape=self.shape)
+    def samples(self) -> SampleFile:
+        """Where they lie on disk."""
+        return SampleFile(self.path, 2 * BLOCK_BYTES, np.dtype(">i2"), self.shape)
 
 
 def segment(path: Path, settings: SimulationSettings) -> PlainSegment:

@@ -7,7 +7,7 @@ timed is what runs.
 from collections.abc import Callable, Iterator
 
 from bench.case import Case, beside_the_trace
-from bench.source import Source
+from bench.source import Source, calibrated
 from miri_gpu import detector
 from miri_gpu.background import GroupBackgroundParams, measure_background, subtract_background
 from miri_gpu.containers import Ramps
@@ -16,32 +16,45 @@ from miri_gpu.ramps.groups import RegroupParams, regroup
 from miri_gpu.ramps.reference_pixels import measure_reference_pixels, subtract_reference_pixels
 from miri_gpu.ramps.self_calibration import CustomLinearityParams, calibrate_linearity
 from miri_gpu.ramps_to_rates import fit_block
-from miri_gpu.segments import decode_samples
+from miri_gpu.raw_samples import decode_samples
 
 _BRIGHT_ROW = 340  # in the part of the trace where the star is bright
 _FEWEST_GROUPS_TO_CALIBRATE = 40  # of a self-calibrated linearity
+_OF_ALL_INTEGRATIONS = ("time_jump", "jump")
 _FLAGS_FROM_FLAGS = ("dq_init", "firstframe", "lastframe", "drop_groups", "rscd")
 
 
 def ramp_cases(source: Source) -> Iterator[Case]:
-    """Steps on some rows of all integrations, in the order of the recipe, and the ramp fit."""
-    job, xp = source.job, source.job.backend.xp
-    n_ints, n_groups = source.raw.shape[:2]
-    blocks = job.workers.cut(0, detector.N_ROWS, n_ints * n_groups * detector.N_COLS * 4)
-    rows = next(block for block in blocks if block.stop > _BRIGHT_ROW)
-    ramps, block = source.block(rows)
-    shape = ramps.data.shape
+    """Steps on some rows, in the order of the recipe, and the ramp fit.
 
-    raw = xp.ascontiguousarray(source.raw[:, :, rows])
+    Up to the search for jumps of as many integrations as the reduction takes together, from there
+    on of all of them.
+    """
+    xp, recipe = source.job.backend.xp, source.job.recipe
+    rows = next(block for block in source.row_blocks() if block.stop > _BRIGHT_ROW)
+    ints = source.passes(rows)[0]
+    raw = xp.ascontiguousarray(source.raw[ints, :, rows])
     decode = lambda: decode_samples(raw, xp=xp)  # noqa: E731
-    yield Case("ramps: decode_samples", "sample", shape, decode, (raw,))
-    for step, run in RAMP_STEPS.items():
-        if step in MEASURED_ON_FRAMES or not job.recipe.runs(step):
+    yield Case("ramps: decode_samples", "sample", raw.shape, decode, (raw,))
+
+    steps = [step for step in RAMP_STEPS if recipe.runs(step) and step not in MEASURED_ON_FRAMES]
+    ramps, block = source.ramps(rows, ints), source.block(rows, ints)
+    for step in steps:
+        if step in _OF_ALL_INTEGRATIONS:
             continue
-        yield _step_case(step, ramps, lambda before=ramps, run=run: run(before, block))
-        ramps = run(ramps, block)
-    fit = lambda: fit_block(ramps, block)  # noqa: E731
-    yield Case("ramps: ramp_fit", "sample", shape, fit, (ramps.data, ramps.groupdq))
+        if step == "reset":
+            together = lambda given=ramps: apply_steps(given, block, "reset", "time_jump")  # noqa: E731
+            yield _step_case("reset, linearity, dark_current, as they run", ramps, together)
+        yield _step_case(step, ramps, lambda given=ramps, s=step: RAMP_STEPS[s](given, block))
+        ramps = RAMP_STEPS[step](ramps, block)
+
+    ramps, whole = calibrated(source, rows)
+    for step in steps:
+        if step in _OF_ALL_INTEGRATIONS:
+            yield _step_case(step, ramps, lambda given=ramps, s=step: RAMP_STEPS[s](given, whole))
+            ramps = RAMP_STEPS[step](ramps, whole)
+    fit = lambda: fit_block(ramps, whole)  # noqa: E731
+    yield Case("ramps: ramp_fit", "sample", ramps.data.shape, fit, (ramps.data, ramps.groupdq))
 
 
 def _step_case(step: str, ramps: Ramps, run: Callable[[], Ramps]) -> Case:
@@ -56,8 +69,8 @@ def ramp_frame_cases(source: Source) -> Iterator[Case]:
     job = source.job
     n_ints, n_groups = source.raw.shape[:2]
     bytes_per_int = n_groups * detector.N_ROWS * detector.N_COLS * 4
-    ramps, block = source.block(ints=job.workers.cut(0, n_ints, bytes_per_int)[0])
-    ramps = apply_steps(ramps, block, stop="reference_pixel")
+    ints = job.workers.cut(0, n_ints, bytes_per_int)[0]
+    ramps = apply_steps(source.ramps(ints=ints), source.block(ints=ints), stop="reference_pixel")
     data, flags, shape = ramps.data, ramps.groupdq, ramps.data.shape
     drifts = measure_reference_pixels(ramps)
     references = tuple(a[..., : detector.N_REFERENCE_COLS] for a in (data, flags))

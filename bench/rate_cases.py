@@ -1,10 +1,12 @@
 """The functions of rates, spectra and plain curves that are timed, up to aligned spectra."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
 from bench.case import Case, beside_the_trace, planes_of
+from bench.source import BYTES_PER_FRAME
 from miri_gpu import detector
 from miri_gpu.background import evaluate_background, measure_background, subtract_background
 from miri_gpu.containers import Rates, Spectra
@@ -14,7 +16,7 @@ from miri_gpu.rates.dq_report import count_dq_flags
 from miri_gpu.rates.errors import fill_unknown_errors
 from miri_gpu.rates.flat import apply_flat
 from miri_gpu.rates.gain import scale_gain
-from miri_gpu.rates.outliers import clean_outliers
+from miri_gpu.rates.outliers import clean_outliers, count_flagged, replace_outliers
 from miri_gpu.rates.trace import fit_trace
 from miri_gpu.spectra.align import (
     AlignSpectraParams,
@@ -34,8 +36,8 @@ def rate_cases(rates: Rates, job: Job) -> Iterator[Case]:
     flattened = apply_flat(rates, *flat)
     data, dq, shape = flattened.data, flattened.dq, rates.data.shape
     cleaning, levels = recipe["clean_outliers"], recipe["background_subtract"]
-    cleaned = clean_outliers(data, dq, params=cleaning)
-    background = measure_background(cleaned.data, cleaned.dq, params=levels)
+    replace = partial(replace_outliers, params=cleaning)
+    background = measure_background(data, dq, params=levels, clean=replace)
     clean = clean_outliers(subtract_background(data, background), dq, params=cleaning)
     err = fill_unknown_errors(flattened.err)
     noise = fill_unknown_errors(xp.sqrt(flattened.var_rnoise))
@@ -49,9 +51,10 @@ def rate_cases(rates: Rates, job: Job) -> Iterator[Case]:
             lambda: clean_outliers(data, dq, params=cleaning),
             (data, dq),
         ),
+        "rates: replace_outliers": (lambda: replace(data, dq), (data, dq)),
         "rates: measure_background": (
-            lambda: measure_background(cleaned.data, cleaned.dq, params=levels),
-            (*beside_the_trace(cleaned.data, levels), *beside_the_trace(cleaned.dq, levels)),
+            lambda: measure_background(data, dq, params=levels, clean=replace),
+            (*beside_the_trace(data, levels), *beside_the_trace(dq, levels)),
         ),
         "rates: subtract_background": (
             lambda: subtract_background(data, background),
@@ -61,6 +64,7 @@ def rate_cases(rates: Rates, job: Job) -> Iterator[Case]:
             lambda: fill_unknown_errors(flattened.err),
             (flattened.err,),
         ),
+        "rates: count_flagged": (lambda: count_flagged(dq), (dq,)),
         "rates: count_dq_flags": (lambda: count_dq_flags(dq), (dq,)),
         "rates: fit_trace": (
             lambda: fit_trace(clean.data, params=recipe["trace"]),
@@ -133,5 +137,4 @@ def numerics_cases(rates: Rates, job: Job) -> Iterator[Case]:
 
 def _some_frames(rates: Rates, job: Job) -> slice:
     """As many integrations as a block of frames holds."""
-    bytes_per_frame = 2 * detector.N_ROWS * detector.N_COLS * 8
-    return job.workers.cut(0, rates.data.shape[0], bytes_per_frame)[0]
+    return job.workers.passes(rates.data.shape[0], BYTES_PER_FRAME)[0]

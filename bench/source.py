@@ -6,6 +6,8 @@ are cut as the reduction cuts them.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,16 +20,17 @@ from miri_gpu.backend import Backend
 from miri_gpu.blocks import Workers
 from miri_gpu.containers import Array, Ramps, Rates
 from miri_gpu.progress import Silent
-from miri_gpu.ramp_blocks import Job, cut_block, grown, jump_halo
+from miri_gpu.ramp_blocks import Job, block_halo, cut_block, grown
 from miri_gpu.ramp_steps import Block, FrameCorrections, apply_steps
-from miri_gpu.ramps import saturation
-from miri_gpu.ramps_to_rates import fit_block
+from miri_gpu.ramps_to_rates import Fit, fit_block
 from miri_gpu.rates_to_spectra import Extraction, clean_frames, extract_frames
-from miri_gpu.segments import Segment, decode_samples
+from miri_gpu.raw_samples import decode_samples
+from miri_gpu.segments import Segment
 from miri_gpu.simulate import SimulationSettings
 
 _MOST_SIMULATED = 20_000_000  # samples, a few seconds' work; the others repeat them
-_FRAME = slice(0, detector.N_ROWS)
+_FRAME, _ALL = slice(0, detector.N_ROWS), slice(None)
+BYTES_PER_FRAME = 2 * detector.N_ROWS * detector.N_COLS * 8  # as the reduction counts them
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,29 +69,46 @@ class Source:
             raw[first : first + n_distinct] = few[: settings.n_ints - first]
         return cls(raw, segment, job_of(segment, settings, backend), n_distinct)
 
-    def block(self, rows: slice = _FRAME, ints: slice = slice(None)) -> tuple[Ramps, Block]:
-        """Some rows of some integrations as they enter the first step, with what belongs to them.
-
-        Nothing was measured on whole frames: steps that need it are not among those that run.
-        """
-        job, xp = self.job, self.job.backend.xp
-        readout = self.segment.readout_of(np.arange(self.raw.shape[0])[ints])
+    def ramps(self, rows: slice = _FRAME, ints: slice = _ALL) -> Ramps:
+        """Some rows of some integrations as they enter the first step."""
+        xp = self.job.backend.xp
         data = decode_samples(self.raw[ints, :, rows], xp=xp)
-        ramps = Ramps(
+        return Ramps(
             data=data,
             groupdq=xp.zeros(data.shape, dtype=xp.uint8),
             pixeldq=xp.zeros(data.shape[2:], dtype=xp.uint32),
         )
-        block = Block(
+
+    def block(self, rows: slice = _FRAME, ints: slice = _ALL) -> Block:
+        """What belongs to them; nothing was measured on whole frames, no step needs it."""
+        job, numbers = self.job, np.arange(self.raw.shape[0])[ints]
+        readout = self.segment.readout_of(numbers)
+        dropped = job.plan.dropped_groups(len(numbers), readout)
+        return Block(
             recipe=job.recipe,
             calibration=job.calibration.rows(rows),
             readout=readout,
-            dropped=xp.asarray(job.plan.dropped_groups(data.shape[0], readout)),
+            dropped=job.backend.xp.asarray(dropped),
             median_gain=job.median_gain,
             frames=FrameCorrections(),
             first_row=rows.start,
         )
-        return ramps, block
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Of all integrations and groups, as float32."""
+        return self.raw.shape[0] * self.raw.shape[1] * detector.N_COLS * 4
+
+    def row_blocks(self) -> list[slice]:
+        """Rows as the reduction takes them, with all integrations."""
+        workers = self.job.workers.fitting(self.bytes_per_row)
+        return workers.cut(0, detector.N_ROWS, self.bytes_per_row)
+
+    def passes(self, rows: slice) -> list[slice]:
+        """Integrations that go through the first steps together, of some rows."""
+        n_ints = self.raw.shape[0]
+        n_rows = rows.stop - rows.start
+        return self.job.workers.passes(n_ints, n_rows * self.bytes_per_row // n_ints)
 
 
 def job_of(segment: Segment, settings: SimulationSettings, backend: Backend) -> Job:
@@ -105,39 +125,48 @@ def job_of(segment: Segment, settings: SimulationSettings, backend: Backend) -> 
 
 def samples_to_rates(source: Source) -> Rates:
     """Calibrate and fit all ramps, in blocks of rows with all integrations."""
-    job = source.job
-    n_ints, n_groups = source.raw.shape[:2]
-    blocks = job.workers.cut(0, detector.N_ROWS, n_ints * n_groups * detector.N_COLS * 4)
-    found = _in_blocks(lambda rows: _rows_to_rates(source, rows), blocks, job)
-    xp = job.backend.xp
+
+    def fit(rows: slice) -> Rates:
+        ramps, block = calibrated(source, rows)
+        return fit_block(apply_steps(ramps, block, start="time_jump"), block).rates
+
+    found = _in_blocks(fit, source.row_blocks(), source.job)
+    xp = source.job.backend.xp
     names = [name for name, plane in vars(found[0]).items() if plane is not None]
     return Rates(**{n: xp.concatenate([getattr(r, n) for r in found], axis=1) for n in names})
 
 
-def _rows_to_rates(source: Source, rows: slice) -> Rates:
-    """The steps on some rows, with as many around them as the steps look at."""
-    recipe = source.job.recipe
-    inner = grown(rows, jump_halo(recipe))
-    outer = grown(inner, saturation.halo_rows(recipe["saturation"], source.segment.readout))
-    ramps, block = source.block(outer)
-    ramps = apply_steps(ramps, block, stop="reset")
-    ramps, block = cut_block(ramps, block, outer, inner)
-    ramps = apply_steps(ramps, block, start="reset")
-    ramps, block = cut_block(ramps, block, inner, rows)
-    return fit_block(ramps, block).rates
+def calibrated(source: Source, rows: slice) -> tuple[Ramps, Block]:
+    """Some rows as they enter the search for jumps, with what belongs to them.
+
+    Some integrations at a time, with the rows around that the steps look at.
+    """
+    around = grown(rows, block_halo(source.job.recipe, source.segment.readout))
+    parts = []
+    for ints in source.passes(around):
+        block = source.block(around, ints)
+        ramps = apply_steps(source.ramps(around, ints), block, stop="reset")
+        ramps, block = cut_block(ramps, block, around, rows)
+        parts.append(apply_steps(ramps, block, start="reset", stop="time_jump"))
+    xp = source.job.backend.xp
+    ramps = Ramps(
+        data=xp.concatenate([part.data for part in parts]),
+        groupdq=xp.concatenate([part.groupdq for part in parts]),
+        pixeldq=reduce(or_, [part.pixeldq for part in parts]),
+    )
+    return ramps, source.block(rows)
 
 
 def rates_to_spectra(rates: Rates, source: Source) -> Extraction:
     """Clean and extract all frames, in blocks of integrations."""
     job = source.job
     exposure_time_s = job.plan.used_time_s(source.segment)
-    bytes_per_frame = 2 * detector.N_ROWS * detector.N_COLS * 8
-    blocks = job.workers.cut(0, rates.data.shape[0], bytes_per_frame)
 
     def extract(ints: slice) -> Extraction:
-        frames = clean_frames(rates.map(lambda plane: plane[ints]), job)
-        return extract_frames(frames, job, exposure_time_s)
+        fit = Fit(rates=rates.map(lambda plane: plane[ints]))
+        return extract_frames(clean_frames(fit.rates, job), fit, job, exposure_time_s)
 
+    blocks = job.workers.passes(rates.data.shape[0], BYTES_PER_FRAME)
     return Extraction.concatenated(_in_blocks(extract, blocks, job))
 
 

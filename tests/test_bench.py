@@ -167,7 +167,8 @@ def test_steps_that_make_flags_of_flags_alone():
     from bench.ramp_cases import _FLAGS_FROM_FLAGS
     from miri_gpu.ramp_steps import RAMP_STEPS
 
-    ramps, block = source.Source.simulated(SIZES["tiny"], NUMPY).block()
+    samples = source.Source.simulated(SIZES["tiny"], NUMPY)
+    ramps, block = samples.ramps(), samples.block()
     unknown = replace(ramps, data=np.full_like(ramps.data, np.nan))
     for step in set(_FLAGS_FROM_FLAGS) - {"rscd"}:  # which the calibration at hand does not have
         flags = [RAMP_STEPS[step](given, block).groupdq for given in (ramps, unknown)]

@@ -26,8 +26,9 @@ def gpu(monkeypatch) -> Backend:
     pool = types.SimpleNamespace(total_bytes=lambda: 1000, free_bytes=lambda: 0)
     pool.free_all_blocks = lambda: None
     cupy.get_default_memory_pool = cupy.get_default_pinned_memory_pool = lambda: pool
-    stream = types.SimpleNamespace(synchronize=lambda: None)
+    stream = types.SimpleNamespace(synchronize=lambda: None, use=lambda: None)
     cupy.cuda = types.SimpleNamespace(
+        Stream=lambda non_blocking: stream,
         alloc_pinned_memory=bytearray,
         get_current_stream=lambda: stream,
         runtime=types.SimpleNamespace(
