@@ -139,7 +139,8 @@ def samples_to_rates(source: Source) -> Rates:
 def calibrated(source: Source, rows: slice) -> tuple[Ramps, Block]:
     """Some rows as they enter the search for jumps, with what belongs to them.
 
-    Some integrations at a time, with the rows around that the steps look at.
+    Some integrations at a time, with the rows around that the steps look at; the search for jumps
+    of the recipes looks at none.
     """
     around = grown(rows, block_halo(source.job.recipe, source.segment.readout))
     parts = []
@@ -148,13 +149,18 @@ def calibrated(source: Source, rows: slice) -> tuple[Ramps, Block]:
         ramps = apply_steps(source.ramps(around, ints), block, stop="reset")
         ramps, block = cut_block(ramps, block, around, rows)
         parts.append(apply_steps(ramps, block, start="reset", stop="time_jump"))
-    xp = source.job.backend.xp
-    ramps = Ramps(
+    return _joined(parts, xp=source.job.backend.xp), source.block(rows)
+
+
+def _joined(parts: list[Ramps], *, xp) -> Ramps:
+    """One after the other; what flags a pixel in one of them flags it."""
+    if len(parts) == 1:
+        return parts[0]
+    return Ramps(
         data=xp.concatenate([part.data for part in parts]),
         groupdq=xp.concatenate([part.groupdq for part in parts]),
         pixeldq=reduce(or_, [part.pixeldq for part in parts]),
     )
-    return ramps, source.block(rows)
 
 
 def rates_to_spectra(rates: Rates, source: Source) -> Extraction:
