@@ -6,17 +6,18 @@ from dataclasses import dataclass, replace
 from miri_gpu.background import subtract_background
 from miri_gpu.calibration import Calibration
 from miri_gpu.containers import Array, Ramps, Readout
-from miri_gpu.ramps.dark import subtract_dark
+from miri_gpu.ramps.dark import dark_correction
 from miri_gpu.ramps.dq import initialize_dq
 from miri_gpu.ramps.emi import EmiModel, subtract_emi
 from miri_gpu.ramps.first_frame import flag_first_frame
 from miri_gpu.ramps.groups import drop_groups, regroup
 from miri_gpu.ramps.jumps import flag_jumps
 from miri_gpu.ramps.last_frame import flag_last_frame
-from miri_gpu.ramps.linearity import correct_linearity
+from miri_gpu.ramps.linearity import linearity_correction
 from miri_gpu.ramps.reference_pixels import subtract_reference_pixels
-from miri_gpu.ramps.reset import subtract_reset
+from miri_gpu.ramps.reset import reset_correction
 from miri_gpu.ramps.rscd import flag_rscd
+from miri_gpu.ramps.sample_corrections import SampleCorrection, correct_samples
 from miri_gpu.ramps.saturation import flag_saturation
 from miri_gpu.ramps.scale import scale_groups
 from miri_gpu.ramps.time_jumps import flag_time_jumps
@@ -87,6 +88,20 @@ class FrameCorrections:
         return replace(self, **cut)
 
 
+@dataclass(frozen=True)
+class SampleStep:
+    """A step that changes nothing but samples, each by itself: others can be taken with it.
+
+    `prepare` says what it does to the ramps of a block.
+    """
+
+    prepare: Callable[[Ramps, Block], SampleCorrection]
+
+    def __call__(self, ramps: Ramps, block: Block) -> Ramps:
+        """Apply this step alone."""
+        return correct_samples(ramps, self.prepare(ramps, block))
+
+
 # Every step before the ramp fit, in order: the container of the block in, a new one out.
 RAMP_STEPS: Mapping[str, Callable[[Ramps, Block], Ramps]] = {
     "group_scale": lambda ramps, b: scale_groups(ramps, readout=b.readout),
@@ -101,20 +116,24 @@ RAMP_STEPS: Mapping[str, Callable[[Ramps, Block], Ramps]] = {
     ),
     "firstframe": lambda ramps, b: flag_first_frame(ramps, params=b.recipe["firstframe"]),
     "lastframe": lambda ramps, b: flag_last_frame(ramps),
-    "reset": lambda ramps, b: subtract_reset(
-        ramps, b.calibration.reset, b.calibration.reset_dq, readout=b.readout
+    "reset": SampleStep(
+        lambda ramps, b: reset_correction(
+            ramps.data.shape[0], b.calibration.reset, b.calibration.reset_dq, readout=b.readout
+        )
     ),
     "drop_groups": lambda ramps, b: drop_groups(
         ramps, params=b.recipe["drop_groups"], readout=b.readout
     ),
-    "linearity": lambda ramps, b: correct_linearity(
-        ramps, b.calibration.linearity, b.calibration.linearity_dq
+    "linearity": SampleStep(
+        lambda ramps, b: linearity_correction(b.calibration.linearity, b.calibration.linearity_dq)
     ),
     "rscd": lambda ramps, b: flag_rscd(
         ramps, b.calibration.rscd, params=b.recipe["rscd"], readout=b.readout
     ),
-    "dark_current": lambda ramps, b: subtract_dark(
-        ramps, b.calibration.dark, b.calibration.dark_dq, readout=b.readout
+    "dark_current": SampleStep(
+        lambda ramps, b: dark_correction(
+            *ramps.data.shape[:2], b.calibration.dark, b.calibration.dark_dq, b.readout
+        )
     ),
     "reference_pixel": lambda ramps, b: subtract_reference_pixels(ramps, b.frames.reference_pixels),
     "group_background_subtract": lambda ramps, b: replace(
@@ -141,15 +160,28 @@ RAMP_STEPS: Mapping[str, Callable[[Ramps, Block], Ramps]] = {
         median_gain=b.median_gain,
     ),
 }
+BLIND_STEPS = ("drop_groups",)  # look at no sample, and set no flag that a correction looks at
 MEASURED_ON_FRAMES = ("emicorr", "reference_pixel", "group_background_subtract")
 
 
 def apply_steps(ramps: Ramps, block: Block, start: str | None = None, stop: str | None = None):
-    """Apply the steps that the recipe runs, from `start` up to and without `stop`."""
+    """Apply the steps that the recipe runs, from `start` up to and without `stop`.
+
+    Successive steps that change samples only are applied in one pass.
+    """
     steps = list(RAMP_STEPS)
     first = 0 if start is None else steps.index(start)
     last = len(steps) if stop is None else steps.index(stop)
+    waiting: SampleCorrection | None = None
     for step in steps[first:last]:
-        if block.recipe.runs(step):
-            ramps = RAMP_STEPS[step](ramps, block)
-    return ramps
+        if not block.recipe.runs(step):
+            continue
+        run = RAMP_STEPS[step]
+        if isinstance(run, SampleStep):
+            correction = run.prepare(ramps, block)
+            waiting = correction if waiting is None else waiting.then(correction)
+            continue
+        if waiting is not None and step not in BLIND_STEPS:
+            ramps, waiting = correct_samples(ramps, waiting), None
+        ramps = run(ramps, block)
+    return ramps if waiting is None else correct_samples(ramps, waiting)

@@ -19,6 +19,7 @@ from miri_gpu.ramps.linearity import correct_linearity
 from miri_gpu.ramps.ramp_fit import RampFitParams, fit_ramps
 from miri_gpu.ramps.ramp_fit_kernels import sorting_pairs
 from miri_gpu.ramps.reset import subtract_reset
+from miri_gpu.ramps.sample_corrections import SampleCorrection, correct_samples
 from miri_gpu.ramps.saturation import SaturationParams, flag_saturation
 
 READOUT = Readout()
@@ -121,6 +122,25 @@ def test_dark(both, rng, cut, first, n_frames):
     dq = ramp_cases.random_dq(rng, ramps.pixeldq.shape, DO_NOT_USE)
     readout = replace(READOUT, first_integration=first, n_frames=n_frames)
     assert_equal(both(subtract_dark, ramps, dark, dq, readout=readout))
+
+
+@CUTS
+@pytest.mark.parametrize("n_ref_groups", [3, 9])
+def test_all_corrections_at_once(both, rng, cut, n_ref_groups):
+    def correct(ramps, reset, coefficients, dark):
+        dq = ramps.pixeldq >> 1
+        return correct_samples(
+            ramps,
+            SampleCorrection(pixeldq=dq, reset=reset, coefficients=coefficients, dark=dark),
+        )
+
+    ramps = cut(random_ramps(rng))
+    n_groups, *image = ramps.data.shape[1:]
+    reset = rng.normal(0, 9, (2, n_ref_groups, *image)).astype(np.float32)
+    dark = rng.normal(0, 9, (3, n_groups, *image)).astype(np.float32)
+    scale = np.array([3, 1, 1e-5, 1e-10])[:, None, None]
+    coefficients = (scale * rng.normal(1, 0.1, (4, *image))).astype(np.float32)
+    assert_equal(both(correct, ramps, reset, coefficients, dark))
 
 
 # --- saturation

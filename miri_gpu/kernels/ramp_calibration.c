@@ -26,14 +26,14 @@ DEVICE void polynomial(int n, const float *restrict coefficients, int64_t n_pixe
  * data, groupdq: images (n_ints, n_groups), of n_pixels next to one another, whose integrations
  * and groups are `.._int` and `.._group` values apart; result: the same without gaps.
  * reset: (n_reset_ints, n_reset_groups, n_pixels), dark: (n_dark_ints, n_groups, n_pixels); each
- * integration takes its own, counted from `first_..`, or the last one.
+ * integration takes its own, or the last one.
  */
 KERNEL void calibrate_ramps(
     int64_t n_items, const float *restrict data, int64_t data_int, int64_t data_group,
     const uint8_t *restrict groupdq, int64_t dq_int, int64_t dq_group,
-    const float *restrict reset, int64_t n_reset_ints, int64_t n_reset_groups, int64_t first_reset,
+    const float *restrict reset, int64_t n_reset_ints, int64_t n_reset_groups,
     const float *restrict coefficients, int64_t n_coefficients,
-    const float *restrict dark, int64_t n_dark_ints, int64_t first_dark,
+    const float *restrict dark, int64_t n_dark_ints,
     int64_t n_groups, int64_t n_pixels, float *restrict result)
 {
     const int64_t n_pieces = N_PIECES(n_pixels);
@@ -45,8 +45,7 @@ KERNEL void calibrate_ramps(
         const float *x = data + integration * data_int + group * data_group + start;
         float *y = result + plane * n_pixels + start;
         if (group < n_reset_groups) {
-            int64_t own = integration + first_reset;
-            own = own < n_reset_ints ? own : n_reset_ints - 1;
+            const int64_t own = integration < n_reset_ints ? integration : n_reset_ints - 1;
             const float *r = reset + (own * n_reset_groups + group) * n_pixels + start;
             for (int l = 0; l < n_here; l++) y[l] = x[l] - r[l];
         } else {
@@ -66,8 +65,7 @@ KERNEL void calibrate_ramps(
             }
         }
         if (n_dark_ints) {
-            int64_t own = integration + first_dark;
-            own = own < n_dark_ints ? own : n_dark_ints - 1;
+            const int64_t own = integration < n_dark_ints ? integration : n_dark_ints - 1;
             const float *d = dark + (own * n_groups + group) * n_pixels + start;
             for (int l = 0; l < n_here; l++) y[l] = y[l] - d[l];
         }

@@ -26,7 +26,7 @@ typedef struct {
     int64_t data_int, data_group;
     const uint8_t *groupdq;
     int64_t dq_int, dq_group;
-    int n_diffs;
+    int n_groups, n_diffs;
     const int32_t *later;
 } Samples;
 
@@ -140,19 +140,11 @@ DEVICE void copy_flags(const Piece *p, const uint8_t *dq, uint8_t *flagged)
         without_jumps_of_unusable(dq + p->start, p->n_pixels, flagged + p->start);
 }
 
-/* Flag the pixels whose difference is not usual; an unusable sample has none. */
-DEVICE void flag_outside(floats difference, const Bounds *b, int is_signed, uint8_t *flagged)
-{
-    const floats x = is_signed ? difference : sizes_of(difference);
-    EACH_MARKED(k, IS_BELOW(x, b->low) | IS_BELOW(b->high, x)) flagged[k] |= JUMP_DET;
-}
-
 /* Choose the jumps of a size that flags their neighbours; returns whether there is one. */
-DEVICE int choose_sources(floats x, const Bounds *b, const uint8_t *flagged, uint8_t *sources)
+DEVICE int choose_sources(ints is_of_size, const uint8_t *flagged, uint8_t *sources)
 {
-    const ints is_large = IS_BELOW(x, b->inner_low) | IS_BELOW(b->inner_high, x);
     int any = 0;
-    EACH_MARKED(k, is_large & IS_BELOW(b->outer_low, x) & IS_BELOW(x, b->outer_high))
+    EACH_MARKED(k, is_of_size)
     {
         sources[k] = (flagged[k] & JUMP_DET) != 0;
         any |= sources[k];
@@ -160,16 +152,25 @@ DEVICE int choose_sources(floats x, const Bounds *b, const uint8_t *flagged, uin
     return any;
 }
 
-/* Flag a group of an integration by its differences, in `row`. */
-DEVICE void flag_group(const Piece *p, const Bounds *bounds, const Limits *limits, int64_t row,
-                       uint8_t *flagged, uint8_t *sources, uint8_t *any_source)
+/* Flag the differences of a vector of pixels that are not usual, and choose those that flag their
+ * neighbours. Differences of unusable samples are NaN, and neither. */
+DEVICE void flag_differences(const Columns *c, const Bounds *b, const Limits *limits,
+                             const Samples *s, int64_t start, int64_t n_pixels, uint8_t *flagged,
+                             uint8_t *sources, uint8_t *any_source)
 {
-    for (int v = 0; v < p->n_vectors; v++) {
-        const floats x = load_row(p->differences[v] + row * ROW);
-        uint8_t *here = flagged + p->starts[v];
-        flag_outside(x, &bounds[v], limits->is_single_pass, here);
-        if (limits->has_neighbours && choose_sources(x, &bounds[v], here, sources + p->starts[v]))
-            *any_source = 1;
+    for (int64_t row = c->first; row < c->stop; row++) {
+        const floats x = load_row(c->values + row * ROW);
+        const floats signed_or_size = limits->is_single_pass ? x : sizes_of(x);
+        const ints is_jump = IS_BELOW(signed_or_size, b->low) | IS_BELOW(b->high, signed_or_size);
+        ints is_of_size = (ints)filled(0.0f);
+        if (limits->has_neighbours)
+            is_of_size = (IS_BELOW(x, b->inner_low) | IS_BELOW(b->inner_high, x)) &
+                         IS_BELOW(b->outer_low, x) & IS_BELOW(x, b->outer_high);
+        if (!any_of(is_jump | is_of_size)) continue;
+        const int64_t plane = row / s->n_diffs * s->n_groups + s->later[row % s->n_diffs];
+        const int64_t here = plane * n_pixels + start;
+        EACH_MARKED(k, is_jump) flagged[here + k] |= JUMP_DET;
+        if (choose_sources(is_of_size, flagged + here, sources + here)) any_source[plane] = 1;
     }
 }
 
@@ -193,35 +194,33 @@ KERNEL void find_jumps(
 {
     const int64_t n_pixels = n_items, n_values = n_ints * n_diffs;
     const int64_t first_int = n_ints * SHARE / SHARES, stop_int = n_ints * (SHARE + 1) / SHARES;
-    const Samples s = {data,   data_int, data_group,   groupdq,
-                       dq_int, dq_group, (int)n_diffs, later};
+    const Samples s = {data,     data_int,      data_group,   groupdq, dq_int,
+                       dq_group, (int)n_groups, (int)n_diffs, later};
     const Limits limits = {(int)is_single_pass, (int)has_neighbours, limit_2, limit_3, limit_4,
                            least, most};
     EACH_SHARED(number, N_PIECES(n_pixels))
     {
         const Piece p = piece_of(number, n_pixels, memory, n_values);
-        Bounds bounds[VECTORS];
-        for (int64_t i = first_int; i < stop_int; i++)
+        for (int64_t i = first_int; i < stop_int; i++) {
+            for (int64_t g = 0; g < n_groups; g++)
+                copy_flags(&p, groupdq + i * dq_int + g * dq_group,
+                           flagged + (i * n_groups + g) * n_pixels);
             for (int v = 0; v < p.n_vectors; v++)
                 take_differences(&s, i, p.starts[v], load_row(gain + p.starts[v]),
                                  p.differences[v] + i * n_diffs * ROW);
+        }
         wait_for_shares();
         for (int v = 0; v < p.n_vectors; v++) {
             Columns c;
+            Bounds bounds;
             c.values = p.differences[v];
             c.n = n_values;
             c.first = first_int * n_diffs;
             c.stop = stop_int * n_diffs;
-            find_bounds(&c, read_var + p.starts[v], &limits, &bounds[v]);
+            find_bounds(&c, read_var + p.starts[v], &limits, &bounds);
+            flag_differences(&c, &bounds, &limits, &s, p.starts[v], n_pixels, flagged, sources,
+                             any_source);
         }
-        for (int64_t i = first_int; i < stop_int; i++)
-            for (int g = 0, d = 0; g < n_groups; g++) {
-                const int64_t plane = i * n_groups + g, image = plane * n_pixels;
-                copy_flags(&p, groupdq + i * dq_int + g * dq_group, flagged + image);
-                if (d == n_diffs || later[d] != g) continue;
-                flag_group(&p, bounds, &limits, i * n_diffs + d++, flagged + image,
-                           sources + image, any_source + plane);
-            }
     }
 }
 

@@ -1,10 +1,8 @@
 """Subtract the dark current (jwst: dark_current)."""
 
-from dataclasses import replace
-
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array, Ramps, Readout
-from miri_gpu.ramps import ramp_kernels
+from miri_gpu.ramps.sample_corrections import SampleCorrection, correct_samples
 
 
 def subtract_dark(
@@ -43,23 +41,23 @@ def subtract_dark(
     -----
     The dark_current step of the STScI pipeline (stcal's `dark_sub`).
     """
-    xp = namespace(ramps.data, dark, dark_dq)
-    n_ints, n_groups = ramps.data.shape[:2]
+    return correct_samples(ramps, dark_correction(*ramps.data.shape[:2], dark, dark_dq, readout))
+
+
+def dark_correction(
+    n_ints: int,
+    n_groups: int,
+    dark: Array,
+    dark_dq: Array,
+    readout: Readout = Readout(),  # noqa: B008 - frozen
+) -> SampleCorrection:
+    """What subtract_dark does to so many integrations of so many groups; parameters as there."""
+    xp = namespace(dark, dark_dq)
     dark = _as_groups(dark, n_groups, readout, xp=xp)
     planes = readout.planes(n_ints, dark.shape[0])
     if not readout.in_first_segment:  # STScI's step gives later segments the last plane throughout
         planes = planes[-1:]
-    dark = dark[xp.asarray(planes)]
-    pixeldq = ramps.pixeldq | dark_dq
-    if ramp_kernels.run_on(ramps, dark, xp=xp):
-        data = ramp_kernels.calibrate(ramps, dark=dark, first_dark=0, xp=xp)
-        return replace(ramps, data=data, pixeldq=pixeldq)
-
-    n_own = len(planes) - 1
-    data = ramps.data.copy()
-    data[:n_own] -= dark[:n_own]
-    data[n_own:] -= dark[-1]
-    return replace(ramps, data=data, pixeldq=pixeldq)
+    return SampleCorrection(pixeldq=dark_dq, dark=dark[xp.asarray(planes)])
 
 
 def _as_groups(dark: Array, n_groups: int, readout: Readout, *, xp) -> Array:

@@ -1,11 +1,9 @@
 """Correct the detector's non-linear response (jwst: linearity)."""
 
-from dataclasses import replace
-
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array, Ramps
-from miri_gpu.detector import NO_LIN_CORR, SATURATED
-from miri_gpu.ramps import ramp_kernels
+from miri_gpu.detector import NO_LIN_CORR
+from miri_gpu.ramps.sample_corrections import SampleCorrection, correct_samples
 
 
 def correct_linearity(ramps: Ramps, coefficients: Array, coefficients_dq: Array) -> Ramps:
@@ -30,7 +28,12 @@ def correct_linearity(ramps: Ramps, coefficients: Array, coefficients_dq: Array)
     The linearity step of the STScI pipeline (stcal's `linearity_correction`), group by group; its
     treatment of single frames inside averaged groups is left out, MIRI has no references for it.
     """
-    xp = namespace(ramps.data, coefficients, coefficients_dq)
+    return correct_samples(ramps, linearity_correction(coefficients, coefficients_dq))
+
+
+def linearity_correction(coefficients: Array, coefficients_dq: Array) -> SampleCorrection:
+    """What correct_linearity does; parameters as there."""
+    xp = namespace(coefficients, coefficients_dq)
     unusable = (
         ((coefficients_dq & NO_LIN_CORR) != 0)
         | xp.isnan(coefficients).any(axis=0)
@@ -38,23 +41,7 @@ def correct_linearity(ramps: Ramps, coefficients: Array, coefficients_dq: Array)
     )
     identity = xp.zeros((coefficients.shape[0], 1, 1), dtype=xp.float32)
     identity[1] = 1.0
-    usable = xp.where(unusable, identity, coefficients.astype(xp.float32))
-
-    if ramp_kernels.run_on(ramps, usable, xp=xp):
-        data = ramp_kernels.calibrate(ramps, coefficients=usable, xp=xp)
-    else:
-        data = _corrected(ramps, usable, xp=xp)
-    pixeldq = ramps.pixeldq | coefficients_dq | unusable.astype(xp.uint32) * NO_LIN_CORR
-    return replace(ramps, data=data, pixeldq=pixeldq)
-
-
-def _corrected(ramps: Ramps, coefficients: Array, *, xp) -> Array:
-    """Horner's rule, in the samples' own precision."""
-    samples = ramps.data
-    value = coefficients[-1] * samples
-    for power in range(coefficients.shape[0] - 2, 0, -1):
-        value += coefficients[power]
-        value *= samples
-    value += coefficients[0]
-    xp.copyto(value, samples, where=(ramps.groupdq & SATURATED) != 0)
-    return value
+    return SampleCorrection(
+        pixeldq=coefficients_dq | unusable.astype(xp.uint32) * NO_LIN_CORR,
+        coefficients=xp.where(unusable, identity, coefficients.astype(xp.float32)),
+    )

@@ -1,4 +1,4 @@
-"""What the kernels of the steps before the ramp fit take, and when they run."""
+"""What the kernels of the steps before the ramp fit take, and when kernels of ramps run."""
 
 import math
 
@@ -40,20 +40,10 @@ def images(cube: Array, *, xp) -> tuple[Array, int, int]:
     return flat, steps[0], steps[1]
 
 
-def calibrate(
-    ramps: Ramps, *, reset=None, first_reset=0, coefficients=None, dark=None, first_dark=0, xp
-) -> Array:
+def calibrate(ramps: Ramps, *, reset=None, coefficients=None, dark=None, xp) -> Array:
     """Samples less the reset, through the linearity's polynomial, less the dark; any of the three.
 
-    Parameters
-    ----------
-    ramps : Ramps
-        Samples that are SATURATED do not go through the polynomial.
-    reset : (n_reset_ints, n_reset_groups, n_rows, n_cols) float32, finite
-        Of its integration `first_reset` and on, then the last one.
-    coefficients : (n_coefficients, n_rows, n_cols) float32
-    dark : (n_dark_ints, n_groups, n_rows, n_cols) float32, finite
-        Likewise.
+    Each is as SampleCorrection has it.
     """
     n_groups, *image = ramps.data.shape[1:]
     nothing = xp.zeros(1, dtype=xp.float32)
@@ -63,9 +53,9 @@ def calibrate(
         xp, "calibrate_ramps", result.size,
         *images(ramps.data, xp=xp),
         *images(ramps.groupdq, xp=xp),
-        parts[0], *((0, 0) if reset is None else reset.shape[:2]), first_reset,
+        parts[0], *((0, 0) if reset is None else reset.shape[:2]),
         parts[1], 0 if coefficients is None else coefficients.shape[0],
-        parts[2], 0 if dark is None else dark.shape[0], first_dark,
+        parts[2], 0 if dark is None else dark.shape[0],
         n_groups, math.prod(image), result,
     )  # fmt: skip
     return result

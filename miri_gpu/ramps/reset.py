@@ -1,10 +1,8 @@
 """Subtract the transient that follows a detector reset (jwst: reset)."""
 
-from dataclasses import replace
-
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array, Ramps, Readout
-from miri_gpu.ramps import ramp_kernels
+from miri_gpu.ramps.sample_corrections import SampleCorrection, correct_samples
 
 
 def subtract_reset(
@@ -37,19 +35,19 @@ def subtract_reset(
     -----
     The reset step of the STScI pipeline.
     """
-    xp = namespace(ramps.data, reset, reset_dq)
-    planes = readout.planes(ramps.data.shape[0], reset.shape[0])
-    reset = reset[xp.asarray(planes)]
-    known = xp.where(xp.isnan(reset), xp.zeros_like(reset), reset)
-    pixeldq = ramps.pixeldq | reset_dq
-    if ramp_kernels.run_on(ramps, known, xp=xp):
-        data = ramp_kernels.calibrate(ramps, reset=known, first_reset=0, xp=xp)
-        return replace(ramps, data=data, pixeldq=pixeldq)
+    correction = reset_correction(ramps.data.shape[0], reset, reset_dq, readout=readout)
+    return correct_samples(ramps, correction)
 
-    n_corrected = min(ramps.data.shape[1], reset.shape[1])
-    n_own = len(planes) - 1
 
-    data = ramps.data.copy()
-    data[:n_own, :n_corrected] -= known[:n_own, :n_corrected]
-    data[n_own:, :n_corrected] -= known[-1, :n_corrected]
-    return replace(ramps, data=data, pixeldq=pixeldq)
+def reset_correction(
+    n_ints: int,
+    reset: Array,
+    reset_dq: Array,
+    *,
+    readout: Readout = Readout(),  # noqa: B008 - frozen
+) -> SampleCorrection:
+    """What subtract_reset does to so many integrations; parameters as there."""
+    xp = namespace(reset, reset_dq)
+    own = reset[xp.asarray(readout.planes(n_ints, reset.shape[0]))]
+    known = xp.where(xp.isnan(own), xp.zeros_like(own), own)
+    return SampleCorrection(pixeldq=reset_dq, reset=known)
