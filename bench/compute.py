@@ -7,6 +7,7 @@ memory (`bench.plain`). The recipe is the one that the number of groups chooses,
 of the reference.
 """
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,8 +36,9 @@ def main(size: str, backend: str | None, data: Path | None, results: Path, repea
     with data_folder(data) as folder:
         for name in chosen_sizes(size, SIZES):
             for chosen in chosen_backends(backend):
-                if 2 * raw_bytes(ALL_SIZES[name]) > chosen.free_memory_bytes():
-                    click.echo(f"{name}: left out, {chosen.device} has no room for it", err=True)
+                n_free = min(chosen.free_memory_bytes(), shutil.disk_usage(folder).free)
+                if 2 * raw_bytes(ALL_SIZES[name]) > n_free:
+                    click.echo(f"{name}: left out, there is no room for it", err=True)
                     continue
                 entry = measure_compute(ALL_SIZES[name], chosen, folder, repeat)
                 case = f"{name}/{computed_by(chosen)}"

@@ -15,9 +15,7 @@ _IMPORTED_LATE = (
     "astropy.io.fits",
     "crds.core.utils",
     "stpipe.crds_client",
-    "stdatamodels.jwst.datamodels",
     "asdf",
-    "gwcs",
     "xarray",
     "miri_gpu.timeseries",
 )
