@@ -17,13 +17,13 @@ from pathlib import Path
 import click
 import numpy as np
 
+from bench.observations import data_folder
+from bench.readme import put
 from bench.results import RESULTS, write_results
-from bench.sizes import data_folder
 from miri_gpu import backend as backends
 from miri_gpu.calibration import load_calibration
 from miri_gpu.containers import Ramps, Rates
 from miri_gpu.detector import DO_NOT_USE, SATURATED
-from miri_gpu.files import write_text
 from miri_gpu.ramp_steps import RAMP_STEPS, Block, FrameCorrections
 from miri_gpu.ramps.emi import measure_emi
 from miri_gpu.ramps.likelihood import LikelihoodParams, fit_ramps_likelihood
@@ -33,9 +33,6 @@ from miri_gpu.rates.gain import scale_gain
 from miri_gpu.recipe import Recipe, named_recipe
 from miri_gpu.segments import open_segment
 from miri_gpu.simulate import Observation, SimulationSettings, simulate
-
-README = Path(__file__).resolve().parent.parent / "README.md"
-TABLE_BEGINS, TABLE_ENDS = "<!-- agreement begins -->", "<!-- agreement ends -->"
 
 _FAULTY = SimulationSettings(n_segments=1, star_peak_rate=9000.0, cosmic_ray_rate=3.0, seed=5)
 CASES = {
@@ -330,17 +327,11 @@ def _worst(found: list[Agreement], name: str) -> str:
     return f"{max(values):.0e}" if max(values) > 0 else "0"
 
 
-def write_readme(text: str, path: Path = README) -> None:
-    """Put the table between its marks in the README."""
-    readme = path.read_text(encoding="utf-8")
-    before, begins, rest = readme.partition(TABLE_BEGINS)
-    _, ends, after = rest.partition(TABLE_ENDS)
-    if not (begins and ends):
-        raise click.ClickException(f"{path.name}: expected {TABLE_BEGINS} and {TABLE_ENDS}")
+def captioned(text: str) -> str:
+    """The table as it stands in the README: after what was compared with what."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("jwst", "stcal", "numpy"))
     cases = ", ".join(CASES)
-    caption = f"Against {versions}; segments of {cases} (integrations x groups)."
-    write_text(path, f"{before}{begins}\n{caption}\n\n{text}\n{ends}{after}")
+    return f"Against {versions}; segments of {cases} (integrations x groups).\n\n{text}"
 
 
 @click.command(help=__doc__)
@@ -361,7 +352,7 @@ def main(cases, data, results, readme):
     entries = {f"{a.step} / {a.case}": {**asdict(a), "versions": versions} for a in found}
     write_results("agreement", entries, backends.select("numpy"), results)
     if readme:
-        write_readme(text)
+        put("agreement", captioned(text))
 
 
 if __name__ == "__main__":

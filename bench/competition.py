@@ -2,44 +2,56 @@
 
 Ours, theirs, ours, ..., each in a fresh process with the same recipe and reference files; imports,
 simulation and writing are not counted on either side. Each of their runs is compared with the mean
-of our two beside it. Stage 1 is the STScI steps of the installed jwst; cleaning and extraction are
-ExoTiC-MIRI's, which may need an environment of its own (--exotic-python).
+of our two beside it. Stage 1 is the STScI steps of the installed jwst; stage 2, cleaning and
+extraction, is ExoTiC-MIRI's, which may need an environment of its own (--exotic-python).
+
+Step by step, theirs are compared with ours as `bench.functions` times them: alone and on one
+thread, as theirs are.
 """
 
-import statistics
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 
 import click
 import numpy as np
 
 from bench.apart import BenchError, run_apart
-from bench.results import RESULTS, write_results
-from bench.sizes import SIZES, data_folder, describe_size, observation_of
-from miri_gpu import backend as backends
+from bench.clock import Effort, timings
+from bench.functions import all_cases
+from bench.observations import Observed, data_folder, has_stsci_packages, observe
+from bench.options import chosen_backends, chosen_sizes, computed_by, options
+from bench.results import write_results
+from bench.sizes import SIZES, shape
+from bench.source import Source
+from miri_gpu.backend import Backend
 from miri_gpu.recipe import SECTIONS, Recipe, load_recipe, parse_settings
-from miri_gpu.simulate import Observation
+from miri_gpu.simulate import SimulationSettings
 
-STEPS = ("stage1", "cleaning", "all")
+STEPS = ("stage1", "stage2", "all")
 
 # What is compared with what: our stages and their steps. Our plan (references, wavelengths, checks)
 # counts as part of our stage 1, because each of their steps looks up its own reference.
 PHASES = {
     "stage1": (
-        ("plan", "non-linearity", "whole-frame corrections", "ramps to rates"),
+        ("plan", "non-linearity", "interference", "whole-frame corrections", "ramps to rates"),
         (
             "open", "custom_gain", "group_scale", "dq_init", "saturation", "reset", "drop_groups",
             "custom_linearity", "linearity", "dark_current", "jump", "ramp_fit", "gain_scale",
         ),
     ),
-    "cleaning": (
-        ("cleaning",),
-        ("flat_field", "clean_outliers", "background_subtract", "clean_outliers_again"),
+    "stage2": (
+        ("median profile", "cleaning", "extraction", "rates to spectra", "rest"),
+        (
+            "flat_field", "clean_outliers", "background_subtract", "clean_outliers_again",
+            "extract_1d_box", "align_spectra",
+        ),
     ),
-    "extraction": (("extraction", "rest"), ("extract_1d_box", "align_spectra")),
 }  # fmt: skip
+# Of the same name, but one of the two does not do, on this data, what the other does.
+_NOT_ALIKE = ("group_scale", "drop_groups", "gain_scale", "align_spectra")
 
 HOW_TO_INSTALL = """\
 exotic_miri is not installed in {python}, so its cleaning and extraction cannot be measured.
@@ -52,61 +64,60 @@ Install it there, or in an environment of its own:
 
 
 @click.command(help=__doc__)
-@click.option("--size", type=click.Choice(list(SIZES)), default="faint", help="What to reduce.")
+@options([*SIZES, "all"], default="faint")
 @click.option("--steps", type=click.Choice(STEPS), default="all", help="What to compare.")
-@click.option("--backend", type=click.Choice(backends.BACKENDS), help="Where ours computes.")
 @click.option("--repeat", type=click.IntRange(1), default=1, help="Their runs; ours are one more.")
 @click.option(
     "--exotic-python", default=sys.executable, help="Interpreter that has jwst and exotic_miri."
 )
 @click.option("--set", "changes", multiple=True, metavar="STEP.KEY=VALUE", help="For both.")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder that keeps simulated data.")
-@click.option(
-    "--results", type=click.Path(path_type=Path), default=RESULTS, help="Where JSON goes."
-)
 def main(
     size: str,
-    steps: str,
     backend: str | None,
+    data: Path | None,
+    results: Path,
+    steps: str,
     repeat: int,
     exotic_python: str,
     changes: tuple[str, ...],
-    data: Path | None,
-    results: Path,
 ) -> None:
     """Measure, print, write."""
-    chosen, settings = backends.select(backend), parse_settings(changes)
+    if not has_stsci_packages():
+        raise BenchError("jwst is not installed: there is nothing to compare with")
+    settings = parse_settings(changes)
     if not has_exotic(exotic_python):
         if steps != "stage1":
             click.echo(how_to_install(exotic_python), err=True)
-        if steps == "cleaning":
+        if steps == "stage2":
             raise SystemExit(2)
         steps = "stage1"
         settings["custom_linearity"] = {"skip": True}  # it is ExoTiC-MIRI's: nobody takes it then
     with data_folder(data) as folder:
-        contest = Contest(size, steps, chosen.name, settings, observation_of(size, folder), folder)
-        entry = compete(contest, repeat, exotic_python)
-    case = "/".join([size, steps, chosen.name, *changes])
-    path = write_results("competition", {case: entry}, chosen, results)
-    click.echo(summary(entry))
-    click.echo(f"written to {path}")
+        for name in chosen_sizes(size, [name for name in SIZES if name != "tiny"]):
+            observed = observe(SIZES[name], folder)
+            for chosen in chosen_backends(backend):
+                contest = Contest(observed, steps, chosen, settings, folder)
+                entry = compete(contest, repeat, exotic_python)
+                case = "/".join([name, steps, computed_by(chosen), *changes])
+                path = write_results("competition", {case: entry}, chosen, results)
+                click.echo(summary(case, entry))
+                click.echo(f"written to {path}")
 
 
 @dataclass(frozen=True)
 class Contest:
     """What both sides do."""
 
-    size: str
+    observed: Observed
     steps: str
-    backend: str  # of ours
+    backend: Backend  # of ours
     settings: dict[str, dict]  # changes to the recipe
-    observation: Observation
     folder: Path  # for what they leave
 
     @property
     def recipe(self) -> Recipe:
         """The recipe that the number of groups chooses, with the changes."""
-        return load_recipe(None, SIZES[self.size].n_groups).updated(self.settings, "--set")
+        return load_recipe(None, self.observed.settings.n_groups).updated(self.settings, "--set")
 
     def arrays(self, side: str) -> str:
         """Where the last results of a side lie."""
@@ -115,16 +126,15 @@ class Contest:
 
 def compete(contest: Contest, repeat: int, python: str) -> dict:
     """Run both sides in turn, `repeat` of theirs between `repeat + 1` of ours, and compare."""
-    observation, recipe = contest.observation, contest.recipe
-    ours_task = {
-        "segments": [str(path) for path in observation.segments],
-        "backend": contest.backend,
-        "settings": contest.settings,
-        "save_arrays": contest.arrays("ours"),
-    }
-    if contest.steps == "cleaning":  # both begin with rates, made by ours and not measured
-        folder = contest.folder / f"{contest.size}-rates"
-        made = run_apart("bench.run_ours", {**ours_task, "rates_folder": str(folder)}, observation)
+    observed, recipe = contest.observed, contest.recipe
+    ours_task = observed.task(
+        contest.backend.name, settings=contest.settings, save_arrays=contest.arrays("ours")
+    )
+    if contest.steps == "stage2":  # both begin with rates, made by ours and not measured
+        folder = contest.folder / "rates"
+        made = run_apart(
+            "bench.run_ours", {**ours_task, "rates_folder": str(folder)}, observed.crds
+        )
         ours_task["segments"] = made["rate_files"]
     theirs_task = {
         "segment": ours_task["segments"][0],
@@ -132,19 +142,19 @@ def compete(contest: Contest, repeat: int, python: str) -> dict:
         "steps": contest.steps,
         "save_arrays": contest.arrays("theirs"),
     }
-    ours = [run_apart("bench.run_ours", ours_task, observation)]
+    ours = [run_apart("bench.run_ours", ours_task, observed.crds)]
     theirs = []
     for _ in range(repeat):
-        theirs.append(run_apart("bench.run_theirs", theirs_task, observation, python))
-        ours.append(run_apart("bench.run_ours", ours_task, observation))
+        theirs.append(run_apart("bench.run_theirs", theirs_task, observed.crds, python))
+        ours.append(run_apart("bench.run_ours", ours_task, observed.crds))
     return {
-        "size": contest.size,
-        **describe_size(SIZES[contest.size]),
-        "backend": contest.backend,
+        **observed.describe(),
+        "backend": contest.backend.name,
         "recipe": recipe.name,
         "changes": contest.settings,
         "steps": contest.steps,
         "phases": compare_phases(ours, theirs),
+        "by_step": compare_steps(theirs, observed.settings, contest.backend),
         "agreement": compare_arrays(contest.arrays("ours"), contest.arrays("theirs")),
         "ours": ours,
         "theirs": theirs,
@@ -168,11 +178,33 @@ def compare_phases(ours: list[dict], theirs: list[dict]) -> dict[str, dict]:
             phases[phase] = _compared(
                 [_sum(run, our_stages) for run in ours], [_sum(run, their_steps) for run in theirs]
             )
-    if "extraction" in phases:
+    if len(phases) == len(PHASES):
         phases["all"] = _compared(
             [run["total_s"] for run in ours], [run["total_s"] for run in theirs]
         )
     return phases
+
+
+def compare_steps(
+    theirs: list[dict], settings: SimulationSettings, backend: Backend
+) -> dict[str, dict]:
+    """Nanoseconds per sample, or pixel, of each of their steps and of ours of the same name."""
+    n_ints, n_groups, n_rows, n_cols = shape(settings)
+    n_items = {"pixel": n_ints * n_rows * n_cols, "sample": n_ints * n_groups * n_rows * n_cols}
+    compared = {}
+    for case in all_cases(Source.simulated(settings, backend)):
+        step = case.name.partition(": ")[2]
+        if step in theirs[0]["seconds"] and step not in _NOT_ALIKE:
+            their_ns = 1e9 * median(run["seconds"][step] for run in theirs) / n_items[case.per]
+            ours = timings(case.run, backend.synchronize, Effort())
+            our_ns = 1e9 * median(ours) / case.n_items
+            compared[step] = {
+                "per": case.per,
+                "theirs_ns": their_ns,
+                "ours_ns": our_ns,
+                "ratio": their_ns / our_ns,
+            }
+    return compared
 
 
 def compare_arrays(ours: str, theirs: str) -> dict[str, float]:
@@ -216,17 +248,20 @@ def how_to_install(python: str) -> str:
     return HOW_TO_INSTALL.format(python=python, jwst=metadata.version("jwst"))
 
 
-def summary(entry: dict) -> str:
+def summary(case: str, entry: dict) -> str:
     """A few lines for people."""
-    shape = f"{entry['shape'][0]} x {entry['shape'][1]}"
-    lines = [f"{entry['size']} ({shape}, {entry['recipe']}, {entry['backend']})"]
+    lines = [f"{case} ({entry['shape'][0]} x {entry['shape'][1]}, {entry['recipe']})"]
     for phase, found in entry["phases"].items():
         lines.append(
             f"  {phase:10s} theirs {found['theirs_s']:8.2f} s, ours {found['ours_s']:7.3f} s: "
             f"{found['ratio']:.1f} times as fast"
         )
-    seconds = entry["theirs"][-1]["seconds"]
-    lines += [f"    {taken:8.3f} s  {step}" for step, taken in seconds.items()]
+    for step, seconds in entry["theirs"][-1]["seconds"].items():
+        line = f"    {seconds:8.3f} s  {step:22s}"
+        if step in entry["by_step"]:
+            found = entry["by_step"][step]
+            line += f"{found['theirs_ns']:9.2f}, ours {found['ours_ns']:7.2f} ns / {found['per']}"
+        lines.append(line)
     lines += [
         f"  {what.replace('_', ' ')}: {value:.3g}" for what, value in entry["agreement"].items()
     ]
@@ -239,9 +274,9 @@ def _compared(ours: list[float], theirs: list[float]) -> dict:
     """Each of their runs over the mean of ours before and after it."""
     ratios = [t / (0.5 * (ours[i] + ours[i + 1])) for i, t in enumerate(theirs)]
     return {
-        "ours_s": statistics.median(ours),
-        "theirs_s": statistics.median(theirs),
-        "ratio": statistics.median(ratios),
+        "ours_s": median(ours),
+        "theirs_s": median(theirs),
+        "ratio": median(ratios),
         "ratios": ratios,
     }
 

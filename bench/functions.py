@@ -2,126 +2,109 @@
 
 Each is timed alone on a block as large as the reduction would give it, and on NumPy on one thread:
 the samples of some rows and all integrations for ramps, whole frames of some integrations for
-rates. What a function needs comes from the functions before it, on simulated data.
+rates. What a function needs comes from the functions before it, on data simulated in memory.
+
+Beside its time stands the least that it must read and write, from the sizes of its arrays, and two
+fractions: of how fast a large copy moves the memory (`of_memory`), and of the speed of a copy of
+just as many bytes (`of_copy`), which on a CPU stay in its cache.
 """
 
-import statistics
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import click
 
-from bench import cases
-from bench.results import RESULTS, write_results
-from bench.sizes import SIZES, data_folder, describe_size, observation_of
-from miri_gpu import backend as backends
+from bench import ceilings
+from bench.case import Case
+from bench.clock import Effort, timings
+from bench.options import chosen_backends, chosen_sizes, computed_by, options
+from bench.ramp_cases import ramp_cases, ramp_frame_cases
+from bench.rate_cases import numerics_cases, rate_cases
+from bench.results import write_results
+from bench.sizes import ALL_SIZES, SIZES, describe_size
+from bench.source import Source, samples_to_rates
 from miri_gpu.backend import Backend
-from miri_gpu.blocks import Workers
-from miri_gpu.errors import BackendError
-from miri_gpu.plan import Plan, make_plan
-from miri_gpu.progress import Silent
-from miri_gpu.ramps_to_rates import Job, with_custom_linearity
-from miri_gpu.segments import Segment
-from miri_gpu.simulate import Observation
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How long to go on measuring one function: for so many seconds, and so many calls at least."""
-
-    seconds: float = 0.5
-    calls: int = 3
+from miri_gpu.simulate import SimulationSettings
 
 
 @click.command(help=__doc__)
-@click.option("--size", type=click.Choice([*SIZES, "all"]), default="all", help="Of the data.")
-@click.option("--backend", type=click.Choice(["numpy", "cupy", "all"]), default="all")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder that keeps simulated data.")
-@click.option(
-    "--results", type=click.Path(path_type=Path), default=RESULTS, help="Where JSON goes."
-)
-def main(size: str, backend: str, data: Path | None, results: Path) -> None:
-    """Measure, print, write."""
-    with data_folder(data) as folder:
-        for chosen in usable_backends() if backend == "all" else [backends.select(backend)]:
-            for name in SIZES if size == "all" else [size]:
-                entry = measure_functions(name, observation_of(name, folder), chosen, Effort())
-                path = write_results("functions", {f"{name}/{chosen.name}": entry}, chosen, results)
-                click.echo(summary(name, entry))
-                click.echo(f"written to {path}")
+@options([*ALL_SIZES, "all"], default="all", backend="all")
+def main(size: str, backend: str | None, data: Path | None, results: Path) -> None:
+    """Measure, print, write. Nothing is kept in --data."""
+    for chosen in chosen_backends(backend):
+        for name in chosen_sizes(size, SIZES):
+            entry = measure_functions(ALL_SIZES[name], chosen, Effort())
+            case = f"{name}/{computed_by(chosen)}"
+            path = write_results("functions", {case: entry}, chosen, results)
+            click.echo(summary(case, entry))
+            click.echo(f"written to {path}")
 
 
-def usable_backends() -> Iterator[Backend]:
-    """NumPy, and CuPy where it runs."""
-    yield backends.select("numpy")
-    try:
-        yield backends.select("cupy")
-    except BackendError as error:
-        click.echo(f"not on a GPU: {error}", err=True)
-
-
-def measure_functions(
-    name: str, observation: Observation, backend: Backend, effort: Effort
-) -> dict:
-    """Time all functions on the observation of a named size."""
-    plan = make_plan(observation.segments, None, {}, backend.name, observation.references, False)
-    segment = plan.segments[0]
-    functions = {
-        case.name: {
-            "per": case.per,
-            "items": case.n_items,
-            "shape": list(case.shape),
-            **timed(case.run, case.n_items, backend, effort),
-        }
-        for case in cases.all_cases(segment, job_of(plan, segment))
-    }
+def measure_functions(settings: SimulationSettings, backend: Backend, effort: Effort) -> dict:
+    """Time all functions on an observation of some size."""
+    source = Source.simulated(settings, backend)
+    memory = ceilings.memory_ceiling(backend)
     return {
-        "size": name,
-        **describe_size(SIZES[name]),
+        **describe_size(settings),
+        "distinct_integrations": source.n_distinct,
         "backend": backend.name,
-        "threads": 1,
-        "recipe": plan.recipe.name,
-        "functions": functions,
+        "threads": 1 if backend.name == "numpy" else None,
+        "recipe": source.job.recipe.name,
+        "memory_bytes_per_second": memory,
+        "functions": {
+            case.name: measure_case(case, backend, effort, memory) for case in all_cases(source)
+        },
     }
 
 
-def job_of(plan: Plan, segment: Segment) -> Job:
-    """What a reduction by this plan hands to its steps."""
-    job = Job(
-        plan=plan,
-        calibration=plan.calibration.to(plan.backend),
-        workers=Workers.of(plan.backend),
-        progress=Silent(),
-    )
-    return with_custom_linearity(segment, job) if plan.recipe.runs("custom_linearity") else job
+def all_cases(source: Source) -> Iterator[Case]:
+    """Every function, each to be timed before the next is asked for."""
+    yield from ramp_cases(source)
+    yield from ramp_frame_cases(source)
+    rates = samples_to_rates(source)
+    yield from rate_cases(rates, source.job)
+    yield from numerics_cases(rates, source.job)
 
 
-def timed(run: Callable[[], object], n_items: int, backend: Backend, effort: Effort) -> dict:
-    """Nanoseconds per item, the median and the least of several calls after a first one."""
-    run()  # compiles kernels, fills caches
-    backend.synchronize()
-    seconds: list[float] = []
-    while len(seconds) < effort.calls or sum(seconds) < effort.seconds:
-        start = time.perf_counter()
-        run()
-        backend.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return {
-        "ns": 1e9 * statistics.median(seconds) / n_items,
-        "ns_least": 1e9 * min(seconds) / n_items,
+def measure_case(case: Case, backend: Backend, effort: Effort, memory: float) -> dict:
+    """Nanoseconds per item, the median and the least of several calls, beside what it moves."""
+    seconds = timings(case.run, backend.synchronize, effort)
+    moved, took = case.traffic_bytes(backend.xp), median(seconds)
+    found = {
+        "per": case.per,
+        "items": case.n_items,
+        "shape": list(case.shape),
+        "ns": 1e9 * took / case.n_items,
+        "ns_least": 1e9 * min(seconds) / case.n_items,
         "calls": len(seconds),
+        "traffic_bytes": moved,
+        "of_memory": None,
+        "of_copy": None,
     }
+    if moved:
+        short = Effort(effort.seconds / 10, effort.calls)
+        found["of_memory"] = moved / took / memory
+        found["of_copy"] = ceilings.copy_seconds(moved, backend, short) / took
+    return found
 
 
-def summary(name: str, entry: dict) -> str:
+def summary(case: str, entry: dict) -> str:
     """A table for people."""
-    lines = [f"{name} ({entry['shape'][0]} x {entry['shape'][1]}, {entry['backend']}, one thread)"]
-    lines += [
-        f"  {found['ns']:9.2f} ns (least {found['ns_least']:.2f}) per {found['per']:6s}  {function}"
-        for function, found in entry["functions"].items()
+    lines = [
+        f"{case} ({entry['shape'][0]} x {entry['shape'][1]}; memory: "
+        f"{entry['memory_bytes_per_second'] / 1e9:.1f} GB/s)",
+        "         ns     least  per      bytes  of memory  of copy",
     ]
+    for function, found in entry["functions"].items():
+        fractions = [
+            "      --" if found[name] is None else f"{100 * found[name]:6.1f} %"
+            for name in ("of_memory", "of_copy")
+        ]
+        lines.append(
+            f"  {found['ns']:9.2f} {found['ns_least']:9.2f}  {found['per']:6s} "
+            f"{found['traffic_bytes'] / found['items']:7.2f}  {'  '.join(fractions)}  {function}"
+        )
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from miri_gpu import kernels
 from miri_gpu.backend import Backend, usable_cores
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,6 +24,7 @@ def describe_machine(backend: Backend) -> dict:
         "cores": usable_cores(),
         "memory_gib": memory_gib(),
         "gpu": describe_gpu(backend),
+        "kernels": kernels.status() if backend.name == "numpy" else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "packages": installed_versions(),
@@ -39,10 +41,13 @@ def machine_kind(machine: dict) -> str:
 
 
 def describe_moment() -> dict:
-    """When it was measured, with which state of the code, and what else the machine had to do."""
+    """When it was measured, with which state of the code, and what else the machine had to do.
+
+    Where the code is no checkout, the variable BENCH_COMMIT says which state it is.
+    """
     return {
         "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": _git("rev-parse", "HEAD") or os.environ.get("BENCH_COMMIT"),
         "uncommitted_changes": bool(_git("status", "--porcelain", "--", "miri_gpu", "bench")),
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }

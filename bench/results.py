@@ -44,6 +44,15 @@ def write_results(bench: str, entries: dict[str, dict], backend: Backend, folder
     return path
 
 
+def read_results(bench: str, folder: Path = RESULTS) -> dict[str, dict[str, dict]]:
+    """The entries of a bench: by kind of machine, and then by case."""
+    contents = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(Path(folder).glob(f"*-{bench}.json"))
+    ]
+    return {content["machine_kind"]: content["entries"] for content in contents}
+
+
 def _rounded(value):
     """Every float to five significant digits: no clock is better than that."""
     if isinstance(value, dict):

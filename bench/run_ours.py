@@ -4,18 +4,18 @@ import importlib
 import json
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from bench.clock import Stopwatch, peak_memory_bytes
+from bench.clock import AnonymousMemory, Stopwatch, peak_memory_bytes
 
 # What a reduction imports when it gets there; imported beforehand, since imports do not count.
 _IMPORTED_LATE = (
     "astropy.io.fits",
     "crds.core.utils",
     "stpipe.crds_client",
-    "stdatamodels.jwst.datamodels",
     "asdf",
-    "gwcs",
     "xarray",
     "miri_gpu.timeseries",
 )
@@ -27,18 +27,19 @@ def reduce_once(task: dict) -> dict:
     Parameters
     ----------
     task : dict
-        `segments`: paths; `backend`: "numpy" or "cupy"; and, optional, `settings`: changes to the
-        recipe; `memory_bytes`: cap of the blocks; `save_arrays`: .npz file for rates and spectra,
-        whose writing is not measured.
+        `segments`: paths; `backend`: "numpy" or "cupy"; and, optional, `recipe`: by name;
+        `settings`: changes to it; `memory_bytes`: cap of what it may take; `plain`: settings of the
+        simulation, where references are not in files; `save_arrays`: .npz file for rates and
+        spectra, whose writing is not measured.
 
     Returns
     -------
-    dict : `seconds`, `peak_memory_bytes`, `recipe`
+    dict : `seconds` by stage, `total_s`, memory, `recipe`
     """
     began = time.perf_counter()
     for name in ("miri_gpu.reduction", *_IMPORTED_LATE):
-        importlib.import_module(name)
-    from miri_gpu import plan as plans
+        with suppress(ModuleNotFoundError):
+            importlib.import_module(name)
     from miri_gpu.reduction import run_plan
 
     imported = time.perf_counter()
@@ -48,18 +49,18 @@ def reduce_once(task: dict) -> dict:
         kept_rates.append(rates)
 
     n_modules = len(sys.modules)
-    start = time.perf_counter()
-    settings = task.get("settings", {})
-    plan = plans.make_plan(task["segments"], None, settings, task["backend"], None, False)
-    planned = time.perf_counter()
-    dataset = run_plan(
-        plan,
-        memory_bytes=task.get("memory_bytes"),
-        progress=stopwatch,
-        on_rates=keep if "save_arrays" in task else None,
-    )
-    plan.backend.synchronize()
-    end = time.perf_counter()
+    with AnonymousMemory() as memory:
+        start = time.perf_counter()
+        plan = _plan(task)
+        planned = time.perf_counter()
+        dataset = run_plan(
+            plan,
+            memory_bytes=task.get("memory_bytes"),
+            progress=stopwatch,
+            on_rates=keep if "save_arrays" in task else None,
+        )
+        plan.backend.synchronize()
+        end = time.perf_counter()
     seconds = {"plan": planned - start, **stopwatch.seconds}
     seconds["rest"] = end - start - sum(seconds.values())  # alignment and product, chiefly
     found = {
@@ -68,11 +69,30 @@ def reduce_once(task: dict) -> dict:
         "imports_s": imported - began,
         "modules_imported_meanwhile": len(sys.modules) - n_modules,
         "peak_memory_bytes": peak_memory_bytes(),
+        "anonymous_memory_bytes": {"before": memory.before_bytes, "peak": memory.peak_bytes},
         "recipe": plan.recipe.name,
     }
+    if plan.backend.name == "cupy":  # its pool lets go of nothing by itself
+        found["device_memory_bytes"] = plan.backend.xp.get_default_memory_pool().total_bytes()
     if "save_arrays" in task:
         _save_arrays(Path(task["save_arrays"]), dataset, kept_rates)
     return found
+
+
+def _plan(task: dict) -> Any:
+    """The plan of the reduction: what `miri-gpu reduce` would make, or that of a plain segment."""
+    recipe, settings = task.get("recipe"), task.get("settings", {})
+    if "plain" not in task:
+        from miri_gpu.plan import make_plan
+
+        return make_plan(task["segments"], recipe, settings, task["backend"], None, False)
+    from bench import plain
+    from miri_gpu import backend as backends
+    from miri_gpu.simulate import SimulationSettings
+
+    simulated = SimulationSettings(**task["plain"])
+    segment = plain.segment(Path(task["segments"][0]), simulated)
+    return plain.plan(segment, simulated, backends.select(task["backend"]), recipe, settings)
 
 
 def _save_arrays(path: Path, dataset, kept_rates) -> None:

@@ -142,7 +142,7 @@ def run_once(task: dict) -> dict:
     ----------
     task : dict
         `segment`: path, of raw ramps or of rates; `recipe`: settings by step; `steps`: "stage1",
-        "cleaning" or "all"; and, optional, `save_arrays`: .npz file for rates and spectra.
+        "stage2" or "all"; and, optional, `save_arrays`: .npz file for rates and spectra.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def run_once(task: dict) -> dict:
     pipeline = Pipeline(task["recipe"])
     start = time.perf_counter()
     arrays = {}
-    if task["steps"] == "cleaning":
+    if task["steps"] == "stage2":
         rates = pipeline.datamodels.CubeModel(task["segment"])
     else:
         rates = pipeline.ramps_to_rates(task["segment"])

@@ -1,0 +1,60 @@
+"""Whether a reduction keeps to the memory that it is given: `--memory` and what was taken of it.
+
+Each cap is tried in a fresh process. Counted is what the process holds of its own beyond what it
+held before the reduction (on a GPU, what is held of the device's memory): pages of the raw file,
+which the system drops when it needs the room, are not.
+"""
+
+from pathlib import Path
+
+import click
+
+from bench.observations import data_folder, observe
+from bench.options import chosen_backends, chosen_sizes, computed_by, options
+from bench.reduction import measure_reduction
+from bench.results import write_results
+from bench.sizes import ALL_SIZES
+from miri_gpu.cli import parse_size
+
+
+@click.command(help=__doc__)
+@options([*ALL_SIZES, "all"], default="large")
+@click.option("--memory", "caps", multiple=True, default=("1GB", "2GB", "4GB"), show_default=True)
+def main(
+    size: str, backend: str | None, data: Path | None, results: Path, caps: tuple[str, ...]
+) -> None:
+    """Measure, print, write."""
+    with data_folder(data) as folder:
+        for name in chosen_sizes(size, ALL_SIZES):
+            observed = observe(ALL_SIZES[name], folder)
+            for chosen in chosen_backends(backend):
+                for cap in caps:
+                    n_bytes = parse_size(cap)
+                    entry = measure_reduction(observed, chosen, 1, memory_bytes=n_bytes)
+                    entry |= {"memory_bytes": n_bytes, **taken(entry["runs"][0], n_bytes)}
+                    case = f"{name}/{computed_by(chosen)}/{cap}"
+                    path = write_results("memory", {case: entry}, chosen, results)
+                    click.echo(summary(case, entry))
+    click.echo(f"written to {path}")
+
+
+def taken(run: dict, cap_bytes: int) -> dict:
+    """What a run took of the memory that was capped, and as a fraction of the cap."""
+    held = run["anonymous_memory_bytes"]
+    n_bytes = run.get("device_memory_bytes")
+    if n_bytes is None and held["peak"] is not None:
+        n_bytes = held["peak"] - held["before"]
+    return {"taken_bytes": n_bytes, "of_cap": n_bytes and n_bytes / cap_bytes}
+
+
+def summary(case: str, entry: dict) -> str:
+    """A line for people."""
+    of_cap = "--" if entry["of_cap"] is None else f"{entry['of_cap']:.2f} of the cap"
+    return (
+        f"{case}: {of_cap}, {entry['total_s']:.1f} s, "
+        f"peak {entry['peak_memory_bytes'] / 1e9:.2f} GB with the pages of files"
+    )
+
+
+if __name__ == "__main__":
+    main()

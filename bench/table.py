@@ -1,0 +1,213 @@
+"""The README's tables of performance, from what lies in `bench/results/`: `python -m bench.table`.
+
+Every figure has been measured, and says where: on which machine, with which state of the code, and
+when. What was measured at the tiniest size, to see that a bench runs, is left out. With --readme
+the tables take their place in README.md.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from bench import readme
+from bench.results import RESULTS, read_results
+
+PHASES = {
+    "stage1": "stage 1",
+    "cleaning": "cleaning, both passes",
+    "extraction": "extraction, alignment",
+    "stage2": "stage 2",
+    "all": "whole reduction",
+}
+
+
+@click.command(help=__doc__)
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
+@click.option("--readme", "into_readme", is_flag=True, help="Put the tables into README.md.")
+def main(results: Path, into_readme: bool) -> None:
+    """Print the tables; put them where they belong."""
+    text = tables(results)
+    click.echo(text)
+    if into_readme:
+        readme.put("performance", text)
+
+
+def tables(results: Path = RESULTS) -> str:
+    """All tables, one after the other, as Markdown."""
+    parts = [
+        *competitions(results),
+        by_device("by itself", [*reductions(results), *computations(results)]),
+        by_device("what the machine can do", ceilings(results)),
+        *growth(results),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One cell: what was measured, where, and how much it is."""
+
+    what: str
+    device: str
+    text: str
+    measured: str
+
+
+# --- figures
+
+
+def reductions(results: Path) -> Iterator[Figure]:
+    """The whole reduction, by itself, and with a cap on its memory."""
+    for case, entry in _entries("reduction", results):
+        text = f"{_seconds(entry['total_s'])}, {_rate(entry)}, {_gb(entry['peak_memory_bytes'])}"
+        yield _figure(f"whole reduction, {_data(entry)}", case, entry, text)
+    for case, entry in _entries("memory", results):
+        text = f"{_seconds(entry['total_s'])}, takes {_gb(entry['taken_bytes'])}"
+        what = f"whole reduction, {_data(entry)}, `--memory {case[2]}`"
+        yield _figure(what, case, entry, text)
+
+
+def computations(results: Path) -> Iterator[Figure]:
+    """From samples in memory, or in a file, to spectra."""
+    for case, entry in _entries("compute", results):
+        for kind in ("memory", "file"):
+            found = entry[f"from_{kind}"]
+            text = f"{_seconds(found['total_s'])}, {_rate(found)}"
+            where = "the memory of the device" if kind == "memory" else "a file"
+            what = f"samples in {where} to spectra"
+            yield _figure(f"{what}, {_data(entry)}", case, entry, text)
+
+
+def ceilings(results: Path) -> Iterator[Figure]:
+    """How fast files are read, and memory is moved."""
+    for case, entry in _entries("ceilings", results):
+        for what, found in entry["bytes_per_second"].items():
+            if found is not None:
+                yield _figure(what, case, entry, f"{_digits(found / 1e9)} GB/s")
+
+
+def _entries(bench: str, results: Path) -> Iterator[tuple[list[str], dict]]:
+    """What a bench has measured, with the parts of the case's name; the smallest data first."""
+    found = [
+        (case.split("/"), entry)
+        for entries in read_results(bench, results).values()
+        for case, entry in entries.items()
+        if not case.startswith("tiny/")
+    ]
+    return iter(sorted(found, key=lambda item: item[1].get("samples", 0)))
+
+
+def _figure(what: str, case: list[str], entry: dict, text: str) -> Figure:
+    return Figure(what, _device(entry["machine"], case[1]), text, _measured(entry))
+
+
+def _device(machine: dict, computed_by: str) -> str:
+    """What computed: a GPU, or the cores of a CPU; and whether it did so without kernels."""
+    _, comma, without = computed_by.partition(", ")
+    name = (
+        machine["gpu"]["name"] if machine["gpu"] else f"{machine['cores']} cores, {machine['cpu']}"
+    )
+    return f"{name}{comma}{without}"
+
+
+def _measured(entry: dict) -> str:
+    """State of the code, and day."""
+    moment = entry["measured"]
+    commit = f"`{moment['commit'][:7]}`" if moment["commit"] else "unknown commit"
+    changed = " with uncommitted changes" if moment["uncommitted_changes"] else ""
+    return f"{commit}{changed}, {moment['time_utc'][:10]}"
+
+
+def _data(entry: dict) -> str:
+    return f"{entry['shape'][0]} x {entry['shape'][1]}, `{entry['recipe']}`"
+
+
+def _rate(found: dict) -> str:
+    share = f" ({100 * found['of_ceiling']:.2g} % of the ceiling)" if "of_ceiling" in found else ""
+    return f"{_digits(found['samples_per_second'] / 1e6)} M samples/s{share}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{_digits(seconds)} s"
+
+
+def _digits(value: float) -> str:
+    """Three significant digits."""
+    return f"{value:#.3g}".rstrip(".")
+
+
+def _gb(n_bytes: int | None) -> str:
+    return "unknown memory" if n_bytes is None else f"{n_bytes / 1e9:.2f} GB"
+
+
+# --- tables
+
+
+def by_device(title: str, found: Iterable[Figure]) -> str:
+    """A row for what was measured, a column for each device; below, when and with which code."""
+    figures = list(found)
+    if not figures:
+        return ""
+    devices = list(dict.fromkeys(figure.device for figure in figures))
+    notes = list(dict.fromkeys(figure.measured for figure in figures))
+    cells = {
+        (f.what, f.device): f"{f.text} <sup>{notes.index(f.measured) + 1}</sup>" for f in figures
+    }
+    rows = [
+        [what, *(cells.get((what, device), "") for device in devices)]
+        for what in dict.fromkeys(figure.what for figure in figures)
+    ]
+    lines = [f"<sup>{number}</sup> {note}" for number, note in enumerate(notes, start=1)]
+    return f"{markdown([title, *devices], rows)}\n\n{'; '.join(lines)}"
+
+
+def competitions(results: Path) -> Iterator[str]:
+    """A table of each contest, its stages and its steps, and below where it took place."""
+    for case, entry in _entries("competition", results):
+        if entry["changes"]:
+            continue
+        packages = entry["theirs"][0]["packages"]
+        theirs = " and ".join(
+            f"{name} {packages[key]}"
+            for key, name in (("jwst", "jwst"), ("exotic-miri", "ExoTiC-MIRI"))
+            if key in packages
+        )
+        rows = [
+            [PHASES[phase], _seconds(f["theirs_s"]), _seconds(f["ours_s"]), _ratio(f["ratio"])]
+            for phase, f in entry["phases"].items()
+        ]
+        peaks = [max(r["peak_memory_bytes"] for r in entry[side]) for side in ("theirs", "ours")]
+        rows.append(["peak memory", *map(_gb, peaks), ""])
+        rows += [
+            [
+                f"`{step}` alone",
+                f"{_digits(f['theirs_ns'])} ns / {f['per']}",
+                f"{_digits(f['ours_ns'])} ns / {f['per']}",
+                _ratio(f["ratio"]),
+            ]
+            for step, f in entry.get("by_step", {}).items()
+        ]
+        table = markdown([_data(entry), theirs, "miri_gpu", "ratio"], rows)
+        yield f"{table}\n\n{_device(entry['machine'], case[2])}; {_measured(entry)}"
+
+
+def growth(results: Path) -> Iterator[str]:
+    """The figures of how time and memory grow."""
+    for path in sorted(results.glob("*-growth.png")):
+        yield f"![Time and memory of the whole reduction](bench/results/{path.name})"
+
+
+def _ratio(ratio: float) -> str:
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A table whose first column is text, and the others figures."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""What the benches do on a GPU, on the strict stand-in for one; nothing here looks at a clock."""
+
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import standin
+
+sys.path.append(str(Path(__file__).parents[1]))  # bench/ is not part of the installed package
+
+from bench import ceilings, compute, functions, machine, results, source
+from bench.clock import Effort
+from bench.sizes import SIZES
+from miri_gpu.backend import Backend
+
+ONCE = Effort(seconds=0.0, calls=1)
+
+
+@pytest.fixture
+def gpu(monkeypatch) -> Backend:
+    """The stand-in, with as much of the CUDA runtime as the benches ask of CuPy."""
+    cupy = types.ModuleType("stand_in_for_cupy")
+    vars(cupy).update({k: v for k, v in vars(standin.xp).items() if not k.startswith("__")})
+    pool = types.SimpleNamespace(total_bytes=lambda: 1000, free_bytes=lambda: 0)
+    pool.free_all_blocks = lambda: None
+    cupy.get_default_memory_pool = cupy.get_default_pinned_memory_pool = lambda: pool
+    stream = types.SimpleNamespace(synchronize=lambda: None, use=lambda: None)
+    cupy.cuda = types.SimpleNamespace(
+        Stream=lambda non_blocking: stream,
+        alloc_pinned_memory=bytearray,
+        get_current_stream=lambda: stream,
+        runtime=types.SimpleNamespace(
+            memGetInfo=lambda: (2**30, 2**31),
+            driverGetVersion=lambda: 13000,
+            runtimeGetVersion=lambda: 13000,
+        ),
+    )
+
+    def assign(array, values):
+        assert isinstance(values, np.ndarray)
+        array._hidden[...] = values
+
+    monkeypatch.setattr(standin.StandInArray, "set", assign, raising=False)
+    return Backend("cupy", cupy, "Some GPU", "a test asks for it")
+
+
+def test_ceilings(gpu, tmp_path):
+    found = ceilings.measure_ceilings(ceilings.SIZES["tiny"], gpu, tmp_path)["bytes_per_second"]
+    copies = {
+        f"copy to the {place}, {kind}"
+        for place in ("device", "host")
+        for kind in ("pinned", "pageable")
+    }
+    assert copies | {"copy in device memory"} <= set(found)
+    assert all(speed is None or speed > 0 for speed in found.values())
+
+
+def test_the_ceiling_of_what_comes_in(gpu, tmp_path):
+    (tmp_path / "file").write_bytes(b"1234")
+    assert ceilings.input_ceiling(tmp_path / "file", gpu) > 0
+
+
+def test_functions(gpu):
+    """Every function runs on arrays of the device, and what it moves is what it moves on a host."""
+    entry = functions.measure_functions(SIZES["tiny"], gpu, ONCE)
+    on_host = source.Source.simulated(SIZES["tiny"], Backend("numpy", np, "CPU", "a test"))
+    for case in functions.all_cases(on_host):
+        found = entry["functions"][case.name]
+        assert found["ns"] > 0
+        if case.shape == tuple(found["shape"]):
+            assert found["traffic_bytes"] == case.traffic_bytes(np), case.name
+
+
+def test_compute_from_memory(gpu):
+    found = compute.from_memory(source.Source.simulated(SIZES["tiny"], gpu), repeat=1)
+    assert set(found["seconds"]) == {"samples to rates", "rates to spectra"}
+    assert found["device_memory_bytes"] == 1000
+
+
+def test_results_are_those_of_the_gpu(gpu, tmp_path):
+    path = results.write_results("compute", {"tiny/cupy": {}}, gpu, tmp_path)
+    assert path.name == "some-gpu-compute.json"
+    assert machine.describe_machine(gpu)["gpu"] == {
+        "name": "Some GPU",
+        "memory_gib": 2.0,
+        "cuda_driver": 13000,
+        "cuda_runtime": 13000,
+    }
