@@ -7,10 +7,11 @@ timed is what runs.
 from collections.abc import Callable, Iterator
 
 from bench.case import Case, beside_the_trace
-from bench.source import Source, calibrated
+from bench.source import Source
 from miri_gpu import detector
 from miri_gpu.background import GroupBackgroundParams, measure_background, subtract_background
 from miri_gpu.containers import Ramps
+from miri_gpu.ramp_blocks import load_rows
 from miri_gpu.ramp_steps import MEASURED_ON_FRAMES, RAMP_STEPS, apply_steps
 from miri_gpu.ramps.groups import RegroupParams, regroup
 from miri_gpu.ramps.reference_pixels import measure_reference_pixels, subtract_reference_pixels
@@ -32,7 +33,8 @@ def ramp_cases(source: Source) -> Iterator[Case]:
     """
     xp, recipe = source.job.backend.xp, source.job.recipe
     rows = next(block for block in source.row_blocks() if block.stop > _BRIGHT_ROW)
-    ints = source.passes(rows)[0]
+    n_ints, n_rows = source.raw.shape[0], rows.stop - rows.start
+    ints = source.job.workers.passes(n_ints, n_rows * source.bytes_per_row // n_ints)[0]
     raw = xp.ascontiguousarray(source.raw[ints, :, rows])
     decode = lambda: decode_samples(raw, xp=xp)  # noqa: E731
     yield Case("ramps: decode_samples", "sample", raw.shape, decode, (raw,))
@@ -42,13 +44,13 @@ def ramp_cases(source: Source) -> Iterator[Case]:
     for step in steps:
         if step in _OF_ALL_INTEGRATIONS:
             continue
-        if step == "reset":
-            together = lambda given=ramps: apply_steps(given, block, "reset", "time_jump")  # noqa: E731
-            yield _step_case("reset, linearity, dark_current, as they run", ramps, together)
         yield _step_case(step, ramps, lambda given=ramps, s=step: RAMP_STEPS[s](given, block))
         ramps = RAMP_STEPS[step](ramps, block)
 
-    ramps, whole = calibrated(source, rows)
+    load = lambda: load_rows(source.stretch, rows, source.job, stop="time_jump")  # noqa: E731
+    raw = source.raw[:, :, rows]
+    yield Case("ramps: all of these, as they run", "sample", raw.shape, load, (raw,))
+    ramps, whole = load()
     for step in steps:
         if step in _OF_ALL_INTEGRATIONS:
             yield _step_case(step, ramps, lambda given=ramps, s=step: RAMP_STEPS[s](given, whole))

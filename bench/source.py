@@ -6,8 +6,6 @@ are cut as the reduction cuts them.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import reduce
-from operator import or_
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,11 +18,10 @@ from miri_gpu.backend import Backend
 from miri_gpu.blocks import Workers
 from miri_gpu.containers import Array, Ramps, Rates
 from miri_gpu.progress import Silent
-from miri_gpu.ramp_blocks import Job, block_halo, cut_block, grown
-from miri_gpu.ramp_steps import Block, FrameCorrections, apply_steps
-from miri_gpu.ramps_to_rates import Fit, fit_block
+from miri_gpu.ramp_blocks import Job, Stretch, block_of, read_ramps
+from miri_gpu.ramp_steps import Block
+from miri_gpu.ramps_to_rates import Fit, rows_to_rates
 from miri_gpu.rates_to_spectra import Extraction, clean_frames, extract_frames
-from miri_gpu.raw_samples import decode_samples
 from miri_gpu.segments import Segment
 from miri_gpu.simulate import SimulationSettings
 
@@ -69,30 +66,22 @@ class Source:
             raw[first : first + n_distinct] = few[: settings.n_ints - first]
         return cls(raw, segment, job_of(segment, settings, backend), n_distinct)
 
+    @property
+    def stretch(self) -> Stretch:
+        """All integrations, their samples on the device."""
+        return Stretch(self.segment, np.arange(self.raw.shape[0]), held=self.raw)
+
     def ramps(self, rows: slice = _FRAME, ints: slice = _ALL) -> Ramps:
         """Some rows of some integrations as they enter the first step."""
-        xp = self.job.backend.xp
-        data = decode_samples(self.raw[ints, :, rows], xp=xp)
-        return Ramps(
-            data=data,
-            groupdq=xp.zeros(data.shape, dtype=xp.uint8),
-            pixeldq=xp.zeros(data.shape[2:], dtype=xp.uint32),
-        )
+        return read_ramps(self._part(ints), rows, self.job)
 
     def block(self, rows: slice = _FRAME, ints: slice = _ALL) -> Block:
         """What belongs to them; nothing was measured on whole frames, no step needs it."""
-        job, numbers = self.job, np.arange(self.raw.shape[0])[ints]
-        readout = self.segment.readout_of(numbers)
-        dropped = job.plan.dropped_groups(len(numbers), readout)
-        return Block(
-            recipe=job.recipe,
-            calibration=job.calibration.rows(rows),
-            readout=readout,
-            dropped=job.backend.xp.asarray(dropped),
-            median_gain=job.median_gain,
-            frames=FrameCorrections(),
-            first_row=rows.start,
-        )
+        return block_of(self._part(ints), rows, self.job)
+
+    def _part(self, ints: slice) -> Stretch:
+        start, stop, _ = ints.indices(self.raw.shape[0])
+        return self.stretch.part(slice(start, stop))
 
     @property
     def bytes_per_row(self) -> int:
@@ -103,12 +92,6 @@ class Source:
         """Rows as the reduction takes them, with all integrations."""
         workers = self.job.workers.fitting(self.bytes_per_row)
         return workers.cut(0, detector.N_ROWS, self.bytes_per_row)
-
-    def passes(self, rows: slice) -> list[slice]:
-        """Integrations that go through the first steps together, of some rows."""
-        n_ints = self.raw.shape[0]
-        n_rows = rows.stop - rows.start
-        return self.job.workers.passes(n_ints, n_rows * self.bytes_per_row // n_ints)
 
 
 def job_of(segment: Segment, settings: SimulationSettings, backend: Backend) -> Job:
@@ -125,42 +108,15 @@ def job_of(segment: Segment, settings: SimulationSettings, backend: Backend) -> 
 
 def samples_to_rates(source: Source) -> Rates:
     """Calibrate and fit all ramps, in blocks of rows with all integrations."""
+    stretch = source.stretch
 
     def fit(rows: slice) -> Rates:
-        ramps, block = calibrated(source, rows)
-        return fit_block(apply_steps(ramps, block, start="time_jump"), block).rates
+        return rows_to_rates(stretch, rows, source.job).rates
 
     found = _in_blocks(fit, source.row_blocks(), source.job)
     xp = source.job.backend.xp
     names = [name for name, plane in vars(found[0]).items() if plane is not None]
     return Rates(**{n: xp.concatenate([getattr(r, n) for r in found], axis=1) for n in names})
-
-
-def calibrated(source: Source, rows: slice) -> tuple[Ramps, Block]:
-    """Some rows as they enter the search for jumps, with what belongs to them.
-
-    Some integrations at a time, with the rows around that the steps look at; the search for jumps
-    of the recipes looks at none.
-    """
-    around = grown(rows, block_halo(source.job.recipe, source.segment.readout))
-    parts = []
-    for ints in source.passes(around):
-        block = source.block(around, ints)
-        ramps = apply_steps(source.ramps(around, ints), block, stop="reset")
-        ramps, block = cut_block(ramps, block, around, rows)
-        parts.append(apply_steps(ramps, block, start="reset", stop="time_jump"))
-    return _joined(parts, xp=source.job.backend.xp), source.block(rows)
-
-
-def _joined(parts: list[Ramps], *, xp) -> Ramps:
-    """One after the other; what flags a pixel in one of them flags it."""
-    if len(parts) == 1:
-        return parts[0]
-    return Ramps(
-        data=xp.concatenate([part.data for part in parts]),
-        groupdq=xp.concatenate([part.groupdq for part in parts]),
-        pixeldq=reduce(or_, [part.pixeldq for part in parts]),
-    )
 
 
 def rates_to_spectra(rates: Rates, source: Source) -> Extraction:

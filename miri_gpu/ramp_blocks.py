@@ -110,8 +110,8 @@ class Stretch:
         Of these integrations, and perhaps of more.
     first_measured : int
         Where these begin among those.
-    held : (n_ints, n_groups, n_rows_held, n_cols) or None
-        Samples of some rows as they lie on disk, where these are in memory.
+    held : (n_ints, n_groups, n_rows_held, n_cols) uint16 or float32, or None
+        Samples of some rows as they travel, where these are in memory, or on the device already.
     held_from : int
         The first of these rows.
     """
@@ -139,17 +139,23 @@ class Stretch:
 
     def holding(self, rows: slice) -> "Stretch":
         """The same, with the samples of some rows in memory."""
-        held = self.segment.samples.read_rows(rows, self.integrations)
-        return replace(self, held=held, held_from=rows.start)
+        read = self.segment.samples.read_rows(rows, self.integrations)
+        return replace(self, held=encoded_samples(read), held_from=rows.start)
 
-    def samples(self, rows: slice) -> np.ndarray:
-        """Samples of some rows as they lie on disk: a view, of what is in memory if any is."""
+    @property
+    def travelling_dtype(self) -> np.dtype:
+        """What samples travel as."""
+        return self.segment.samples.travelling_dtype if self.held is None else self.held.dtype
+
+    def samples(self, rows: slice) -> Array:
+        """Samples of some rows as they travel: a view, of what is in memory if any is."""
         if self.held is not None:
             return self.held[:, :, rows.start - self.held_from : rows.stop - self.held_from]
+        raw = np.asarray(self.segment.raw)
         first, last = self.integrations[[0, -1]]
         if last - first + 1 == len(self.integrations):
-            return self.segment.raw[first : last + 1, :, rows]
-        return self.segment.raw[:, :, rows][self.integrations]
+            return encoded_samples(raw[first : last + 1, :, rows])
+        return encoded_samples(raw[:, :, rows][self.integrations])
 
 
 def walk_rows(
@@ -205,7 +211,7 @@ def load_rows(stretch: Stretch, rows: slice, job: Job, stop: str) -> tuple[Ramps
     bytes_per_int = stretch.segment.n_groups * (outer.stop - outer.start) * detector.N_COLS * 4
     passes = job.workers.passes(len(stretch.integrations), bytes_per_int)
     block = block_of(stretch, outer, job)
-    if raw_calibration.runs_on(stretch.segment.samples.travelling_dtype, block, stop):
+    if raw_calibration.runs_on(stretch.travelling_dtype, block, stop):
         ramps = _calibrate_raw(stretch, outer, inner, job, stop, passes)
     else:
         ramps = _apply_in_passes(stretch, outer, inner, job, stop, passes)
@@ -272,12 +278,12 @@ def read_ramps(stretch: Stretch, rows: slice, job: Job) -> Ramps:
 def read_raw(stretch: Stretch, rows: slice, job: Job) -> Array:
     """Read the samples of some rows to the device, as they travel: (n_ints, n_groups, rows, cols).
 
-    Where the host computes, they stay where they are.
+    What is on the device already stays where it is: where the host computes, in the file.
     """
     if stretch.held is None and not job.maps(stretch.segment):
         stretch = stretch.holding(rows)
-    samples = encoded_samples(np.asarray(stretch.samples(rows)))
-    if job.backend.xp is np:
+    samples = stretch.samples(rows)
+    if isinstance(samples, job.backend.xp.ndarray):
         return samples
     return job.backend.filled(samples.shape, samples.dtype, lambda out: np.copyto(out, samples))
 
