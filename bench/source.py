@@ -128,7 +128,7 @@ def rates_to_spectra(rates: Rates, source: Source) -> Extraction:
         fit = Fit(rates=rates.map(lambda plane: plane[ints]))
         return extract_frames(clean_frames(fit.rates, job), fit, job, exposure_time_s)
 
-    blocks = job.workers.passes(rates.data.shape[0], BYTES_PER_FRAME)
+    blocks = job.workers.cut_into_passes(rates.data.shape[0], BYTES_PER_FRAME)
     return Extraction.concatenated(_in_blocks(extract, blocks, job))
 
 

@@ -17,6 +17,7 @@ from miri_gpu.storage import Room
 log = logging.getLogger(__name__)
 
 _SHARE_OF_FREE_MEMORY = 0.75
+_BLOCKS_OF_A_THREAD = 4  # at least, where there are several threads
 _ITEMS_OF_A_BLOCK = 4  # at least, where the memory has room for them
 
 
@@ -43,7 +44,7 @@ class Sizes:
 
 
 # a pass stays in the cache of a core; a block holds several, to share its halo and its fixed costs
-_CPU = Sizes(12 << 20, 4 << 20, most_threads=1 << 10, temporaries=6, share=0.25)
+_CPU = Sizes(16 << 20, 4 << 20, most_threads=1 << 10, temporaries=6, share=0.25)
 # a block has pixels enough for all of a GPU's threads; while one computes, others read and copy
 _GPU = Sizes(4 << 30, 1 << 30, most_threads=4, temporaries=4, share=0.5)
 
@@ -122,14 +123,24 @@ class Workers:
         return replace(self, n_threads=n_threads, bytes_per_block=max(self.bytes_per_block, roomy))
 
     def cut(self, start: int, stop: int, bytes_per_item: int) -> list[slice]:
-        """Cut an axis from start to stop into the fewest, even blocks that respect the memory."""
-        return evenly_cut(start, stop, self.bytes_per_block // bytes_per_item)
+        """Cut an axis from start to stop into even blocks that respect the memory.
+
+        As few as that allows, but enough to keep all threads busy to the end.
+        """
+        n_most = self.bytes_per_block // bytes_per_item
+        if self.n_threads > 1:
+            n_most = min(n_most, -(-(stop - start) // (_BLOCKS_OF_A_THREAD * self.n_threads)))
+        return evenly_cut(start, stop, n_most)
 
     def passes(self, n_items: int, bytes_per_item: int) -> list[slice]:
-        """Cut items into what goes through a chain of steps together."""
-        return evenly_cut(
-            0, n_items, min(self.bytes_per_pass, self.bytes_per_block) // bytes_per_item
-        )
+        """Cut the items of a block into what goes through a chain of steps together."""
+        n_bytes = min(self.bytes_per_pass, self.bytes_per_block)
+        return evenly_cut(0, n_items, n_bytes // bytes_per_item)
+
+    def cut_into_passes(self, n_items: int, bytes_per_item: int) -> list[slice]:
+        """Cut an axis into blocks of one pass each."""
+        n_bytes = min(self.bytes_per_pass, self.bytes_per_block)
+        return replace(self, bytes_per_block=n_bytes).cut(0, n_items, bytes_per_item)
 
     def run(
         self,

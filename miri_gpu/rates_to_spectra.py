@@ -114,7 +114,7 @@ def rates_to_extraction(
         Where a row of the spectrum has no usable pixel in any integration.
     """
     name, exposure_time_s = segment.path.name, job.plan.used_time_s(segment)
-    blocks = job.workers.passes(n_ints, _BYTES_PER_FRAME)
+    blocks = job.workers.cut_into_passes(n_ints, _BYTES_PER_FRAME)
     profile = _median_profile(take, n_ints, job, name) if _wants_median_profile(job) else None
     extracted: dict[int, Extraction] = {}
     usable: dict[int, np.ndarray] = {}
@@ -154,8 +154,8 @@ def _median_profile(take: Callable[[slice], Fit], n_ints: int, job: Job, name: s
         profiles = store.take((slice(None), rows))["profile"]
         median[:, rows, columns] = masked_median(profiles, axis=0)
 
-    blocks = job.workers.passes(n_ints, _BYTES_PER_FRAME)
-    row_blocks = job.workers.passes(detector.N_ROWS, 4 * n_ints * n_columns)
+    blocks = job.workers.cut_into_passes(n_ints, _BYTES_PER_FRAME)
+    row_blocks = job.workers.cut_into_passes(detector.N_ROWS, 4 * n_ints * n_columns)
     job.progress.start(f"{name}: median profile", len(blocks) + len(row_blocks))
     job.workers.run(clean, blocks, job.progress.advance)
     job.workers.run(take_median, row_blocks, job.progress.advance)

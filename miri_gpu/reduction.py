@@ -113,6 +113,7 @@ def run_plan(
     progress = progress or Silent()
     log.info("backend: %s", plan.backend)
     progress.say(f"backend: {plan.backend}")
+    plan.backend.reuse_memory()
     n_processes = count_processes(plan, n_workers)
     job = Job(
         plan=plan,
@@ -136,6 +137,7 @@ def run_plan(
         )
         numbers, gpus = range(len(plan.segments)), plan.backend.gpus()
         parts = map_in_processes(one, numbers, n_processes, progress, gpus)
+    plan.backend.release_memory()
     return assemble(plan, job, parts)
 
 
@@ -159,6 +161,7 @@ def _reduce_apart(
     sinks: tuple[RateSink | None, RampSink | None],
 ) -> "Part":
     """Reduce one segment of a plan, in one of several processes."""
+    plan.backend.reuse_memory()
     job = Job(
         plan=plan,
         calibration=calibration.to(plan.backend),
