@@ -120,7 +120,7 @@ class RawCalibration:
         full = None
         if self.limit is not None:
             n_outer = math.prod(self.limit.shape)
-            full = xp.empty((n_ints, *self.limit.shape), dtype=xp.int32)
+            full = xp.empty((n_ints, *self.limit.shape), dtype=xp.int16)
             kernels.launch(
                 xp, "find_full", full.size, *images(raw, xp=xp), self.limit, n_groups, n_outer, full
             )

@@ -92,6 +92,7 @@ KERNEL void calibrate_ramps(
 }
 
 /* A sample as it lies on disk: big-endian, less 32768. */
+#define ZERO_DN 0x0080
 DEVICE float decoded(uint16_t raw)
 {
     return (float)(uint16_t)((uint16_t)(raw << 8 | raw >> 8) ^ 0x8000);
@@ -118,20 +119,20 @@ KERNEL void decode_samples(int64_t n_items, const uint16_t *restrict raw, int64_
 /* The first group of each ramp that is at the limit (n_pixels), or n_groups: (n_ints, n_pixels). */
 KERNEL void find_full(int64_t n_items, const uint16_t *restrict raw, int64_t raw_int,
                       int64_t raw_group, const float *restrict limit, int64_t n_groups,
-                      int64_t n_pixels, int32_t *restrict full)
+                      int64_t n_pixels, int16_t *restrict full)
 {
     const int64_t n_pieces = N_PIECES(n_pixels);
     EACH(item, n_items / n_pixels * n_pieces)
     {
         const int64_t integration = item / n_pieces, start = item % n_pieces * PIXELS;
         const int n_here = pixels_of(start, n_pixels);
-        int32_t first[PIXELS];
-        for (int l = 0; l < n_here; l++) first[l] = (int32_t)n_groups;
+        int16_t first[PIXELS];
+        for (int l = 0; l < n_here; l++) first[l] = (int16_t)n_groups;
         /* backwards, so that the last one written is the first */
         for (int64_t g = n_groups - 1; g >= 0; g--) {
             const uint16_t *x = raw + integration * raw_int + g * raw_group + start;
             for (int l = 0; l < n_here; l++)
-                first[l] = decoded(x[l]) >= limit[start + l] ? (int32_t)g : first[l];
+                first[l] = decoded(x[l]) >= limit[start + l] ? (int16_t)g : first[l];
         }
         for (int l = 0; l < n_here; l++) full[integration * n_pixels + start + l] = first[l];
     }
@@ -147,7 +148,7 @@ KERNEL void find_full(int64_t n_items, const uint16_t *restrict raw, int64_t raw
 KERNEL void calibrate_raw(
     int64_t n_items, const uint16_t *restrict raw, int64_t raw_int, int64_t raw_group,
     int64_t first, const uint8_t *restrict group_flags, const uint8_t *restrict pixel_flags,
-    const int32_t *restrict full,
+    const int16_t *restrict full,
     const float *restrict reset, int64_t n_reset_ints, int64_t n_reset_groups,
     const float *restrict coefficients, int64_t n_coefficients,
     const float *restrict dark, int64_t n_dark_ints,
@@ -168,10 +169,10 @@ KERNEL void calibrate_raw(
         for (int l = 0; l < n_here; l++) y[l] = decoded(x[l]);
         for (int l = 0; l < n_here; l++) dq[l] = pixel_flags[start + l] | flags;
         if (full) {
-            const int32_t *f = full + integration * n_pixels + start;
+            const int16_t *f = full + integration * n_pixels + start, g = (int16_t)group;
             for (int l = 0; l < n_here; l++) {
-                const uint8_t floor = y[l] <= 0.0f ? AD_FLOOR | DO_NOT_USE : 0;
-                dq[l] |= floor | (f[l] <= group ? SATURATED : 0);
+                const uint8_t floor = x[l] == ZERO_DN ? AD_FLOOR | DO_NOT_USE : 0;
+                dq[l] |= floor | (f[l] <= g ? SATURATED : 0);
             }
         }
         correct(&c, first + integration, group, start, n_here, dq, y);

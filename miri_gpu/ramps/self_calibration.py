@@ -240,12 +240,12 @@ def ramps_used(
     xp = namespace(data, groupdq)
     if params.linear_truth != "joint":
         return data.copy(), groupdq.copy()
+    data, groupdq = xp.ascontiguousarray(data), xp.ascontiguousarray(groupdq)
     # noise in a ramp bends it and its powers alike, and would be calibrated away
     good, measured = _usable(data, groupdq, params, xp=xp)
-    ramps = xp.moveaxis(data, 1, -1).astype(xp.float64)
-    typical = masked_median(ramps, xp.moveaxis(measured, 1, -1), axis=0)
+    typical = masked_median(data.astype(xp.float64), measured, axis=0)
     flags = xp.where(good.any(axis=0), xp.uint8(0), xp.uint8(DO_NOT_USE))
-    return xp.moveaxis(typical, -1, 0)[None], flags[None]
+    return typical[None], flags[None]
 
 
 def _usable(
