@@ -26,6 +26,13 @@ class Differences:
     values: Array
     groups: tuple[int, ...]
 
+    @property
+    def where(self) -> slice | list[int]:
+        """The index of these groups."""
+        first, last = self.groups[0], self.groups[-1]
+        follow = last - first + 1 == len(self.groups)
+        return slice(first, last + 1) if follow else list(self.groups)
+
 
 def first_differences(data, groupdq, gain, groups, *, xp) -> Differences:
     """Differences in electrons of the groups before and at `groups`."""
@@ -48,8 +55,7 @@ def flag_outside(groupdq, differences, low, high, *, signed, xp):
     jump = values < low
     jump |= values > high
     groupdq = groupdq.copy()
-    for k, g in enumerate(differences.groups):
-        groupdq[:, g] |= jump[:, k] * xp.uint8(JUMP_DET)
+    groupdq[:, differences.where] |= jump * xp.uint8(JUMP_DET)
     return groupdq
 
 

@@ -71,10 +71,10 @@ def correct_samples(ramps: Ramps, correction: SampleCorrection) -> Ramps:
     if run_on(ramps, *references, xp=xp):
         data = _corrected(ramps, c, xp=xp)
     else:
-        data = ramps.data if c.reset is None else _subtracted(ramps.data, c.reset)
+        data = ramps.data if c.reset is None else _subtracted(ramps.data, c.reset, xp=xp)
         if c.coefficients is not None:
             data = _through_polynomial(data, ramps.groupdq, c.coefficients, xp=xp)
-        data = data if c.dark is None else _subtracted(data, c.dark)
+        data = data if c.dark is None else _subtracted(data, c.dark, xp=xp)
     return replace(ramps, data=data, pixeldq=ramps.pixeldq | c.pixeldq)
 
 
@@ -91,13 +91,15 @@ def _corrected(ramps: Ramps, correction: SampleCorrection, *, xp) -> Array:
     return result
 
 
-def _subtracted(data: Array, reference: Array) -> Array:
+def _subtracted(data: Array, reference: Array, *, xp) -> Array:
     """Less the reference's own integration for each, and its last one beyond."""
     n_own, n_groups = reference.shape[0] - 1, min(data.shape[1], reference.shape[1])
-    data = data.copy()
-    data[:n_own, :n_groups] -= reference[:n_own, :n_groups]
-    data[n_own:, :n_groups] -= reference[-1, :n_groups]
-    return data
+    first, rest, groups = slice(n_own), slice(n_own, None), slice(n_groups)
+    result = xp.empty(data.shape, dtype=xp.float32)
+    xp.subtract(data[first, groups], reference[first, groups], out=result[first, groups])
+    xp.subtract(data[rest, groups], reference[-1, groups], out=result[rest, groups])
+    result[:, n_groups:] = data[:, n_groups:]
+    return result
 
 
 def _through_polynomial(data: Array, groupdq: Array, coefficients: Array, *, xp) -> Array:

@@ -111,15 +111,23 @@ def saturation_limit(threshold: Array, threshold_dq: Array) -> tuple[Array, Arra
 
 
 def _flag_full_ramps(ramps, limit, reach, *, xp) -> Array:
-    n_groups = ramps.data.shape[1]
-    group = xp.arange(n_groups, dtype=xp.int16)[:, None, None]
-    first = xp.where(ramps.data >= limit, group, xp.int16(n_groups)).min(axis=1)
-    spilled = earliest_around(first, reach, xp=xp)[:, None] <= group
+    """Few ramps come to a limit, as their extremes say (or NaN): only these are looked into."""
+    data, group = ramps.data, xp.arange(ramps.data.shape[1], dtype=xp.int16)
+    samples = xp.moveaxis(data, 1, -1)
+    groupdq = ramps.groupdq.copy()
+    flags = xp.moveaxis(groupdq, 1, -1)
+    first = xp.full(data[:, 0].shape, len(group), dtype=xp.int16)
+    high = xp.nonzero(~(data.max(axis=1) < limit))
+    full = samples[high] >= limit[high[1:]][:, None]
+    first[high] = xp.where(full, group, xp.int16(len(group))).min(axis=-1)
+    first = earliest_around(first, reach, xp=xp)
+    full = xp.nonzero(first < len(group))
+    flags[full] |= _flags(first[full][:, None] <= group, SATURATED, xp=xp)
+    low = xp.nonzero(~(data.min(axis=1) > 0))
+    flags[low] |= _flags(samples[low] <= 0, AD_FLOOR | DO_NOT_USE, xp=xp)
     before = _has(ramps.groupdq, SATURATED)
     if bool(before.any()):  # their neighbours, too, but group by group
-        spilled |= _grown(before, reach)
-    groupdq = ramps.groupdq | _flags(spilled, SATURATED, xp=xp)
-    groupdq |= _flags(ramps.data <= 0, AD_FLOOR | DO_NOT_USE, xp=xp)
+        groupdq |= _flags(_grown(before, reach), SATURATED, xp=xp)
     return groupdq
 
 

@@ -6,11 +6,18 @@ Sorting is exact, so a median never depends on which other pixels share the bloc
 import math
 
 _MOST_IN_NETWORK = 24  # planes, from which on rows are sorted faster than planes
+_TURNED_AT_ONCE = 128  # values of each pixel, which the cache holds
 
 
 def columns_of(values, *, xp):
     """The values of each pixel in a row: (n_values, ...) float32 to (n_pixels, n_values)."""
-    return values.reshape(values.shape[0], math.prod(values.shape[1:])).T.copy()
+    n_values, *image = values.shape
+    values = values.reshape(n_values, math.prod(image))
+    columns = xp.empty(values.shape[::-1], dtype=values.dtype)
+    for start in range(0, n_values, _TURNED_AT_ONCE):
+        turned = slice(start, start + _TURNED_AT_ONCE)
+        columns[:, turned] = values[turned].T
+    return columns
 
 
 def sorted_columns(values, *, xp):
@@ -21,11 +28,12 @@ def sorted_columns(values, *, xp):
 
 
 def middle_of(columns, *, xp):
-    """What is in the middle of each row, in any order, without sorting all of it.
+    """What is in the middle of each row, without sorting all of it.
 
     Parameters
     ----------
     columns : (n_pixels, n_values) float32
+        In any order, and in another one afterwards.
 
     Returns
     -------
@@ -35,15 +43,14 @@ def middle_of(columns, *, xp):
         Whether no value is NaN; else the two are of no use.
     """
     half = columns.shape[-1] // 2
-    parted = columns.copy()
-    parted.partition(half, axis=-1)
-    at = parted[:, half]
-    below = parted[:, :half].max(axis=-1) if half else xp.full_like(at, xp.nan)
-    return below, at, ~xp.isnan(parted[:, half:].max(axis=-1))
+    columns.partition(half, axis=-1)
+    at = columns[:, half].copy()
+    below = columns[:, :half].max(axis=-1) if half else xp.full_like(at, xp.nan)
+    return below, at, ~xp.isnan(columns[:, half:].max(axis=-1))
 
 
 def median_of_unsorted(columns, *, xp):
-    """As `median_of`, of rows in any order."""
+    """As `median_of`, of rows in any order, and in another one afterwards."""
     below, at, is_whole = middle_of(columns, xp=xp)
     lower = at if columns.shape[-1] % 2 else below
     median = (lower.astype(xp.float64) + at) / 2
