@@ -1,9 +1,11 @@
 """jwst and ExoTiC-MIRI beside miri_gpu: same machine, same segment, turn and turn about.
 
 Ours, theirs, ours, ..., each in a fresh process with the same recipe and reference files; imports,
-simulation and writing are not counted on either side. Each of their runs is compared with the mean
-of our two beside it. Stage 1 is the STScI steps of the installed jwst; stage 2, cleaning and
-extraction, is ExoTiC-MIRI's, which may need an environment of its own (--exotic-python).
+simulation and writing are not counted on either side. Ours is short, and one hiccup of the machine
+would decide: a turn is three runs, of which the median counts. Each of their runs is compared with
+the mean of our two turns beside it. Stage 1 is the STScI steps of the installed jwst; stage 2,
+cleaning and extraction, is ExoTiC-MIRI's, which may need an environment of its own
+(--exotic-python).
 
 Step by step, theirs are compared with ours as `bench.functions` times them: alone and on one
 thread, as theirs are.
@@ -31,6 +33,7 @@ from miri_gpu.recipe import SECTIONS, Recipe, load_recipe, parse_settings
 from miri_gpu.simulate import SimulationSettings
 
 STEPS = ("stage1", "stage2", "all")
+RUNS_OF_A_TURN = 3  # of ours
 
 # What is compared with what: our stages and their steps. Our plan (references, wavelengths, checks)
 # counts as part of our stage 1, because each of their steps looks up its own reference.
@@ -66,7 +69,9 @@ Install it there, or in an environment of its own:
 @click.command(help=__doc__)
 @options([*SIZES, "all"], default="faint")
 @click.option("--steps", type=click.Choice(STEPS), default="all", help="What to compare.")
-@click.option("--repeat", type=click.IntRange(1), default=1, help="Their runs; ours are one more.")
+@click.option(
+    "--repeat", type=click.IntRange(1), default=1, help="Their runs; our turns are one more."
+)
 @click.option(
     "--exotic-python", default=sys.executable, help="Interpreter that has jwst and exotic_miri."
 )
@@ -125,7 +130,7 @@ class Contest:
 
 
 def compete(contest: Contest, repeat: int, python: str) -> dict:
-    """Run both sides in turn, `repeat` of theirs between `repeat + 1` of ours, and compare."""
+    """Run both sides in turn, `repeat` of theirs between turns of ours, and compare."""
     observed, recipe = contest.observed, contest.recipe
     ours_task = observed.task(
         contest.backend.name, settings=contest.settings, save_arrays=contest.arrays("ours")
@@ -142,11 +147,16 @@ def compete(contest: Contest, repeat: int, python: str) -> dict:
         "steps": contest.steps,
         "save_arrays": contest.arrays("theirs"),
     }
-    ours = [run_apart("bench.run_ours", ours_task, observed.crds)]
-    theirs = []
+
+    def our_turn() -> list[dict]:
+        return [
+            run_apart("bench.run_ours", ours_task, observed.crds) for _ in range(RUNS_OF_A_TURN)
+        ]
+
+    ours, theirs = our_turn(), []
     for _ in range(repeat):
         theirs.append(run_apart("bench.run_theirs", theirs_task, observed.crds, python))
-        ours.append(run_apart("bench.run_ours", ours_task, observed.crds))
+        ours += our_turn()
     return {
         **observed.describe(),
         "backend": contest.backend.name,
@@ -271,10 +281,14 @@ def summary(case: str, entry: dict) -> str:
 
 
 def _compared(ours: list[float], theirs: list[float]) -> dict:
-    """Each of their runs over the mean of ours before and after it."""
-    ratios = [t / (0.5 * (ours[i] + ours[i + 1])) for i, t in enumerate(theirs)]
+    """Each of their runs over the mean of our turns before and after it."""
+    turns = [
+        median(ours[start : start + RUNS_OF_A_TURN])
+        for start in range(0, len(ours), RUNS_OF_A_TURN)
+    ]
+    ratios = [t / (0.5 * (turns[i] + turns[i + 1])) for i, t in enumerate(theirs)]
     return {
-        "ours_s": median(ours),
+        "ours_s": median(turns),
         "theirs_s": median(theirs),
         "ratio": median(ratios),
         "ratios": ratios,
