@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from bench.apart import interpreter
 from bench.machine import ROOT
 from bench.observations import STSCI_PACKAGES, data_folder
 from bench.options import options
@@ -61,7 +62,7 @@ def main(
         for name, its_size in benches:
             arguments = ["--size", its_size, "--backend", backend or "auto", *common]
             if name == "competition" and exotic_python:
-                arguments += ["--exotic-python", exotic_python]
+                arguments += ["--exotic-python", interpreter(exotic_python)]
             reason = why_not(name, ends) if not only or name in only else "not asked for"
             click.echo(f"{name} {its_size}: {reason or '...'}")
             if not reason and not run_bench(name, arguments, ends - time.monotonic()):

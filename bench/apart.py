@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -12,6 +13,12 @@ from bench.machine import ROOT
 
 class BenchError(click.ClickException):
     """A measurement could not be made; the message says why."""
+
+
+def interpreter(python: str) -> str:
+    """The path of a Python, wherever it is then run from; links in it stay what they are."""
+    found = shutil.which(python)
+    return os.path.abspath(found) if found else python
 
 
 def run_apart(module: str, task: dict, crds: dict[str, str], python: str = sys.executable) -> dict:

@@ -20,7 +20,7 @@ from statistics import median
 import click
 import numpy as np
 
-from bench.apart import BenchError, run_apart
+from bench.apart import BenchError, interpreter, run_apart
 from bench.clock import Effort, timings
 from bench.functions import all_cases
 from bench.observations import Observed, data_folder, has_stsci_packages, observe
@@ -90,6 +90,7 @@ def main(
     if not has_stsci_packages():
         raise BenchError("jwst is not installed: there is nothing to compare with")
     settings = parse_settings(changes)
+    exotic_python = interpreter(exotic_python)
     if not has_exotic(exotic_python):
         if steps != "stage1":
             click.echo(how_to_install(exotic_python), err=True)

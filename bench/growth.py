@@ -9,6 +9,7 @@ files are deleted as soon as they have been measured.
 import importlib.util
 import json
 import shutil
+from itertools import cycle
 from pathlib import Path
 
 import click
@@ -57,6 +58,7 @@ def sweep(
 ) -> None:
     """Measure every point of a sweep that there is room for, and write each when it is there."""
     recipe, points = SWEEPS[name]
+    path = None
     for n_ints, n_groups in points:
         settings = SimulationSettings(n_ints=n_ints, n_groups=n_groups, n_segments=1)
         n_bytes = raw_bytes(settings)
@@ -73,7 +75,8 @@ def sweep(
             f"{1e9 / entry['samples_per_second']:.1f} ns per sample, "
             f"peak {entry['peak_memory_bytes'] / 1e9:.2f} GB"
         )
-    click.echo(f"written to {path}, drawn in {draw(path)}")
+    if path is not None:
+        click.echo(f"written to {path}, drawn in {draw(path)}")
 
 
 def draw(path: Path) -> Path | None:
@@ -89,7 +92,7 @@ def draw(path: Path) -> Path | None:
 @style.styled
 def _figure(machine_kind: str, entries: dict[str, dict]):
     figure, (times, memory) = style.stacked_panels(2, height_in=5.4)
-    colours = iter((style.BLUE, style.ORANGE, style.GREEN, style.RED) * 2)
+    colours = cycle((style.BLUE, style.ORANGE, style.GREEN, style.RED))
     for curve in dict.fromkeys(case.rpartition("/")[0] for case in entries):
         points = [entry for case, entry in entries.items() if case.rpartition("/")[0] == curve]
         points.sort(key=lambda entry: entry["samples"])

@@ -45,10 +45,11 @@ def describe_moment() -> dict:
 
     Where the code is no checkout, the variable BENCH_COMMIT says which state it is.
     """
+    code = ("miri_gpu", "bench", ":(exclude)bench/results")
     return {
         "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD") or os.environ.get("BENCH_COMMIT"),
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--", "miri_gpu", "bench")),
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--", *code)),
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
 

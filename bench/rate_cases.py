@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 
 from bench.case import Case, beside_the_trace, planes_of
-from bench.source import BYTES_PER_FRAME
 from miri_gpu import detector
 from miri_gpu.background import evaluate_background, measure_background, subtract_background
 from miri_gpu.containers import Rates, Spectra
@@ -18,6 +17,7 @@ from miri_gpu.rates.flat import apply_flat
 from miri_gpu.rates.gain import scale_gain
 from miri_gpu.rates.outliers import clean_outliers, count_flagged, replace_outliers
 from miri_gpu.rates.trace import fit_trace
+from miri_gpu.rates_to_spectra import BYTES_PER_FRAME
 from miri_gpu.spectra.align import (
     AlignSpectraParams,
     align_spectra,

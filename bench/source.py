@@ -21,13 +21,12 @@ from miri_gpu.progress import Silent
 from miri_gpu.ramp_blocks import Job, Stretch, block_of, read_ramps
 from miri_gpu.ramp_steps import Block
 from miri_gpu.ramps_to_rates import Fit, rows_to_rates
-from miri_gpu.rates_to_spectra import Extraction, clean_frames, extract_frames
+from miri_gpu.rates_to_spectra import BYTES_PER_FRAME, Extraction, clean_frames, extract_frames
 from miri_gpu.segments import Segment
 from miri_gpu.simulate import SimulationSettings
 
 _MOST_SIMULATED = 20_000_000  # samples, a few seconds' work; the others repeat them
 _FRAME, _ALL = slice(0, detector.N_ROWS), slice(None)
-BYTES_PER_FRAME = 2 * detector.N_ROWS * detector.N_COLS * 8  # as the reduction counts them
 
 
 @dataclass(frozen=True, eq=False)

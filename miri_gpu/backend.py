@@ -26,7 +26,8 @@ ENVIRONMENT_VARIABLE = "MIRI_GPU_BACKEND"
 _MIN_COMPUTE_CAPABILITY = 75  # CuPy's CUDA 13 builds need Turing or newer
 _MIN_DRIVER_CUDA13 = 580  # the first driver series that runs CUDA 13
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as malloc.h has them
-_LARGEST_KEPT_BYTES = 1 << 30  # of an array whose memory is kept for others
+# of an array whose memory is kept for others; the smaller one is the most that glibc once allowed
+_LARGEST_KEPT_BYTES = (1 << 30, 32 << 20)
 _FALLBACK_MEMORY_BYTES = 2 * 1024**3  # where the system does not say what is free
 
 
@@ -46,6 +47,11 @@ class Backend:
     xp: ModuleType
     device: str
     reason: str
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU computes."""
+        return self.name == "cupy"
 
     def __str__(self) -> str:
         """One line for people: "numpy on CPU (8 cores): --backend asks for it"."""
@@ -91,12 +97,12 @@ class Backend:
 
     def use_stream(self, number: int) -> None:
         """Let this thread's work on a GPU go on beside that of other threads."""
-        if self.name == "cupy":
+        if self.on_gpu:
             _stream(self.xp, number).use()
 
     def free_memory_bytes(self) -> int:
         """Memory that a reduction may still take on the device."""
-        if self.name == "cupy":
+        if self.on_gpu:
             free, _ = self.xp.cuda.runtime.memGetInfo()
             return int(free + self.xp.get_default_memory_pool().free_bytes())
         return free_host_memory_bytes()
@@ -108,12 +114,13 @@ class Backend:
         by page, whenever it is asked for some: a fifth of the time of a reduction.
         """
         if self.name == "numpy" and _glibc() is not None:
-            for threshold in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-                _glibc().mallopt(threshold, _LARGEST_KEPT_BYTES)
+            set_to = _glibc().mallopt
+            if any(set_to(_M_MMAP_THRESHOLD, n_bytes) for n_bytes in _LARGEST_KEPT_BYTES):
+                set_to(_M_TRIM_THRESHOLD, max(_LARGEST_KEPT_BYTES))
 
     def release_memory(self) -> None:
         """Give memory that is kept for reuse back to the device."""
-        if self.name == "cupy":
+        if self.on_gpu:
             self.xp.get_default_memory_pool().free_all_blocks()
             self.xp.get_default_pinned_memory_pool().free_all_blocks()
         elif self.name == "numpy" and _glibc() is not None:
@@ -121,7 +128,7 @@ class Backend:
 
     def synchronize(self) -> None:
         """Wait until the device has done all that this thread asked of it."""
-        if self.name == "cupy":
+        if self.on_gpu:
             self.xp.cuda.get_current_stream().synchronize()
 
 

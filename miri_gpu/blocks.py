@@ -96,11 +96,11 @@ class Workers:
             How many processes share the machine; each has a GPU of its own, if it has any.
         scratch : folder for what does not fit the memory, or None
         """
-        sizes = _GPU if backend.name == "cupy" else _CPU
+        sizes = _GPU if backend.on_gpu else _CPU
         n_threads = min(sizes.most_threads, max(1, usable_cores() // n_sharing))
         if memory_bytes is None:
             memory_bytes = int(_SHARE_OF_FREE_MEMORY * backend.free_memory_bytes())
-        if backend.name != "cupy":
+        if not backend.on_gpu:
             memory_bytes //= n_sharing
         in_work = int(sizes.share * memory_bytes) // sizes.temporaries
         return cls(

@@ -28,6 +28,8 @@ def reports_errors(command):
             message = str(error)
         except OSError as error:  # a full disk, a file that vanished
             message = f"{error.filename or 'input or output'}: {error.strerror or error}"
+        except MemoryError as error:  # beside the blocks, which are halved
+            message = f"memory: expected room for what is kept of a segment, got none ({error})"
         click.echo(f"miri-gpu: error: {message}", err=True)
         sys.exit(_BAD_INPUT)
 

@@ -7,6 +7,7 @@ reaches this process as if it had been said here.
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import traceback
@@ -67,15 +68,15 @@ def map_in_processes(
                 worker.start()
             theirs.close()
             workers[ours] = worker, progress.another()
-            ours.send(waiting.pop())
+            _tell(ours, waiting.pop())
         while workers:
             for connection in wait(list(workers)):
                 worker, shown = workers[connection]
                 done = _heard(connection, shown, results)
                 if done and waiting:
-                    connection.send(waiting.pop())
+                    _tell(connection, waiting.pop())
                 elif done:
-                    connection.send(None)
+                    _tell(connection, None)
                     worker.join()
                     del workers[connection]
     finally:
@@ -102,15 +103,29 @@ def _one_of(gpus: Sequence[str], number: int) -> Iterator[None]:
                 os.environ[_VISIBLE_GPUS] = before
 
 
-def _heard(connection: Connection, progress: Progress, results: dict[int, Any]) -> bool:
-    """Take what a worker says; whether it has done its item."""
+@contextmanager
+def _alive() -> Iterator[None]:
+    """Whoever is talked to inside is there, or the error says so."""
     try:
-        kind, *content = connection.recv()
-    except EOFError:
+        yield
+    except (EOFError, ConnectionError):
         raise MiriGpuError(
             "workers: expected a process to reduce its segments, but it ended: was it killed for "
-            "its memory (give --memory, or fewer --workers)?"
+            "its memory (give --memory, or fewer --workers)? A script needs "
+            "`if __name__ == '__main__':`, since workers import it"
         ) from None
+
+
+def _tell(connection: Connection, item: Any) -> None:
+    """Give a worker its next item, or None: there is no more."""
+    with _alive():
+        connection.send(item)
+
+
+def _heard(connection: Connection, progress: Progress, results: dict[int, Any]) -> bool:
+    """Take what a worker says; whether it has done its item."""
+    with _alive():
+        kind, *content = connection.recv()
     if kind == "failed":
         raise content[0]
     if kind == "done":
@@ -139,7 +154,18 @@ def _work(connection: Connection, function: Callable, level: int) -> None:
             said.send("done", index, function(argument, said))
         except Exception as error:
             error.add_note(traceback.format_exc())  # the traceback itself does not travel
-            said.send("failed", error)
+            said.send("failed", _that_travels(error))
+
+
+def _that_travels(error: Exception) -> Exception:
+    """The error, or its text where it cannot be pickled and back."""
+    try:
+        pickle.loads(pickle.dumps(error))
+        return error
+    except Exception:  # whatever its class does there
+        told = RuntimeError(f"{type(error).__name__}: {error}")
+        told.__notes__ = error.__notes__
+        return told
 
 
 class _Said(logging.Handler):
@@ -157,6 +183,8 @@ class _Said(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a log record, its text made here: what it was made of may not travel."""
+        if record.exc_info:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
         record.msg, record.args, record.exc_info = record.getMessage(), None, None
         self.send("log", record)
 

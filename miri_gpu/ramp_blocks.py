@@ -3,7 +3,7 @@
 A block holds some rows of some integrations, with all their groups.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -184,19 +184,21 @@ def walk_rows(
     raw_bytes_per_row = segment.samples.n_bytes // detector.N_ROWS
     if job.maps(segment):
         segment.samples.ask_for()
-        parts: Iterator[tuple[slice, Stretch]] = iter([(rows, stretch)])
+        parts, loaded = [rows], iter([(rows, stretch)])
     else:  # one part in work, one being read
         halo = block_halo(job.recipe, segment.readout)
         n_most = room.bytes_of_samples // 2 // raw_bytes_per_row - 2 * halo
-        parts = read_ahead(
-            lambda part: (part, stretch.holding(grown(part, halo))),
-            evenly_cut(rows.start, rows.stop, n_most),
+        parts = evenly_cut(rows.start, rows.stop, n_most)
+        loaded = read_ahead(lambda part: (part, stretch.holding(grown(part, halo))), parts)
+
+    def blocks_of(part: slice) -> list[slice]:
+        return workers.cut(part.start, part.stop, bytes_per_row)
+
+    job.progress.start(task, sum(len(blocks_of(part)) for part in parts))
+    for part, held in loaded:
+        workers.run(
+            lambda block, held=held: work(held, block), blocks_of(part), job.progress.advance
         )
-    n_blocks = len(workers.cut(rows.start, rows.stop, bytes_per_row))
-    job.progress.start(task, n_blocks)
-    for part, held in parts:
-        blocks = workers.cut(part.start, part.stop, bytes_per_row)
-        workers.run(lambda block, held=held: work(held, block), blocks, job.progress.advance)
         del held  # the next but one is being read then
 
 
@@ -212,18 +214,16 @@ def load_rows(stretch: Stretch, rows: slice, job: Job, stop: str) -> tuple[Ramps
     passes = job.workers.passes(len(stretch.integrations), bytes_per_int)
     block = block_of(stretch, outer, job)
     if raw_calibration.runs_on(stretch.travelling_dtype, block, stop):
-        ramps = _calibrate_raw(stretch, outer, inner, job, stop, passes)
+        ramps = _calibrate_raw(stretch, block, outer, inner, job, stop, passes)
     else:
         ramps = _apply_in_passes(stretch, outer, inner, job, stop, passes)
     return ramps, block.rows(within(inner, outer))
 
 
-def _calibrate_raw(stretch, outer, inner, job, stop, passes) -> Ramps:
-    """Read the rows `outer` and apply the steps to `inner`, all of them at once."""
+def _calibrate_raw(stretch, block, outer, inner, job, stop, passes) -> Ramps:
+    """Read the rows `outer`, those of the block, and apply the steps to `inner`, all at once."""
     xp, n_ints, n_groups = job.backend.xp, len(stretch.integrations), stretch.segment.n_groups
-    calibrate = RawCalibration.of(
-        block_of(stretch, outer, job), within(inner, outer), (n_ints, n_groups), stop, xp=xp
-    )
+    calibrate = RawCalibration.of(block, within(inner, outer), (n_ints, n_groups), stop, xp=xp)
     ramps = empty_ramps((n_ints, n_groups), inner, xp=xp)
     ramps = replace(ramps, pixeldq=calibrate.correction.pixeldq)
     for ints in passes:

@@ -28,7 +28,7 @@ from miri_gpu.spectra.align import cross_dispersion_profiles
 from miri_gpu.spectra.box import Aperture, extract_box, find_aperture
 from miri_gpu.spectra.optimal import extract_optimal
 
-_BYTES_PER_FRAME = 2 * detector.N_ROWS * detector.N_COLS * 8  # fits are in float64
+BYTES_PER_FRAME = 2 * detector.N_ROWS * detector.N_COLS * 8  # fits are in float64
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -114,7 +114,7 @@ def rates_to_extraction(
         Where a row of the spectrum has no usable pixel in any integration.
     """
     name, exposure_time_s = segment.path.name, job.plan.used_time_s(segment)
-    blocks = job.workers.cut_into_passes(n_ints, _BYTES_PER_FRAME)
+    blocks = job.workers.cut_into_passes(n_ints, BYTES_PER_FRAME)
     profile = _median_profile(take, n_ints, job, name) if _wants_median_profile(job) else None
     extracted: dict[int, Extraction] = {}
     usable: dict[int, np.ndarray] = {}
@@ -154,7 +154,7 @@ def _median_profile(take: Callable[[slice], Fit], n_ints: int, job: Job, name: s
         profiles = store.take((slice(None), rows))["profile"]
         median[:, rows, columns] = masked_median(profiles, axis=0)
 
-    blocks = job.workers.cut_into_passes(n_ints, _BYTES_PER_FRAME)
+    blocks = job.workers.cut_into_passes(n_ints, BYTES_PER_FRAME)
     row_blocks = job.workers.cut_into_passes(detector.N_ROWS, 4 * n_ints * n_columns)
     job.progress.start(f"{name}: median profile", len(blocks) + len(row_blocks))
     job.workers.run(clean, blocks, job.progress.advance)

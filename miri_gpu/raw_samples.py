@@ -15,6 +15,7 @@ import numpy as np
 
 from miri_gpu import kernels
 from miri_gpu.containers import Array
+from miri_gpu.errors import SegmentError
 from miri_gpu.ramps.ramp_kernels import images
 
 _FRAMES_AHEAD = 512  # that the system is asked for before the first of them is waited for
@@ -81,7 +82,7 @@ class SampleFile:
     def _read_into(self, buffer: np.ndarray, file, place: int) -> None:
         file.seek(place)
         if file.readinto(buffer) != len(buffer):
-            raise OSError(None, "truncated while it was read", str(self.path))
+            raise SegmentError(f"{self.path}: truncated while it was read")
 
     def ask_for(self) -> None:
         """Ask the system to read all of it, soon and in order, into the memory that is free."""

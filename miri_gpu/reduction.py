@@ -9,11 +9,11 @@ Ramps are calibrated and fitted in blocks of rows that hold all integrations
 frames (`rates_to_spectra`). No result depends on where the blocks are cut.
 """
 
+import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +113,7 @@ def run_plan(
     progress = progress or Silent()
     log.info("backend: %s", plan.backend)
     progress.say(f"backend: {plan.backend}")
+    _check_at_least(1, n_workers=n_workers, memory_bytes=memory_bytes)
     plan.backend.reuse_memory()
     n_processes = count_processes(plan, n_workers)
     job = Job(
@@ -128,17 +129,25 @@ def run_plan(
     else:
         from miri_gpu.processes import map_in_processes
 
-        one = partial(
+        one = functools.partial(
             _reduce_apart,
             plan=plan,
             calibration=job.calibration.map(to_host),
             how={"memory_bytes": memory_bytes, "n_sharing": n_processes, "scratch": scratch},
             sinks=(on_rates, on_ramps),
         )
+        plan.backend.release_memory()  # they may want it
         numbers, gpus = range(len(plan.segments)), plan.backend.gpus()
         parts = map_in_processes(one, numbers, n_processes, progress, gpus)
     plan.backend.release_memory()
     return assemble(plan, job, parts)
+
+
+def _check_at_least(least: int, **numbers: int | None) -> None:
+    """Raise ValueError where a number that is given is smaller."""
+    for name, number in numbers.items():
+        if number is not None and number < least:
+            raise ValueError(f"{name}: expected at least {least}, got {number}")
 
 
 def count_processes(plan: Plan, n_workers: int | None) -> int:

@@ -53,7 +53,7 @@ class Room:
     ) -> "Room":
         """Shares of the memory of the device and, where that is a GPU, of what the host has."""
         on_host = memory_bytes
-        if backend.name == "cupy":
+        if backend.on_gpu:
             on_host = free_host_memory_bytes() // n_sharing
         return cls(
             bytes_on_device=int(_SHARE_KEPT * memory_bytes),

@@ -320,6 +320,15 @@ def test_errors_of_the_disk_are_one_line(reduced, monkeypatch):
     assert error_of(*reduced()) == "/data/big.nc: No space left on device"
 
 
+def test_no_memory_is_one_line(reduced, monkeypatch):
+    def large(*_, **__):
+        raise MemoryError("Unable to allocate 1.00 TiB")
+
+    monkeypatch.setattr(products, "run_plan", large)
+    message = "memory: expected room for what is kept of a segment, got none (Unable to allocate"
+    assert error_of(*reduced()).startswith(message)
+
+
 def test_errors_of_the_program_keep_their_traceback(reduced, monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("a bug")

@@ -57,6 +57,24 @@ class Recorder(Silent):
 # --- what is seen of it
 
 
+class Unreadable:
+    """A function that a process fails to unpickle."""
+
+    def __reduce__(self):
+        return int, ("no number",)
+
+
+class StubbornError(Exception):
+    """Can be pickled, but not back."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} {second}")
+
+
+def fail_stubbornly(_, progress):
+    raise StubbornError("of two", "parts")
+
+
 def test_results_come_in_order_from_several_processes(caplog):
     progress = Recorder()
     with caplog.at_level(logging.INFO, "miri_gpu"):
@@ -86,6 +104,17 @@ def test_an_error_is_raised_here_and_stops_the_others():
 def test_a_process_that_is_killed_is_an_error_of_the_user():
     with pytest.raises(MiriGpuError, match=r"workers: expected a process .* it ended"):
         map_in_processes(die, [1], 2, Silent())
+
+
+def test_a_process_that_does_not_get_as_far_as_its_item_is_one_too():
+    with pytest.raises(MiriGpuError, match=r"workers: expected a process .* it ended"):
+        map_in_processes(Unreadable(), [1], 2, Silent())
+
+
+def test_an_error_that_cannot_travel_is_told():
+    with pytest.raises(RuntimeError, match="StubbornError: of two parts") as raised:
+        map_in_processes(fail_stubbornly, [1], 2, Silent())
+    assert "in fail_stubbornly" in raised.value.__notes__[0]
 
 
 def test_an_interrupt_leaves_nothing_half_written(tmp_path):

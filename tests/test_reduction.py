@@ -236,6 +236,12 @@ def test_little_memory_is_enough(whole):
     assert_same_products(dataset, run_plan(plan, memory_bytes=50 << 20))
 
 
+@pytest.mark.parametrize("how", ["n_workers", "memory_bytes"])
+def test_no_worker_and_no_memory_are_refused(whole, how):
+    with pytest.raises(ValueError, match=f"{how}: expected at least 1, got 0"):
+        run_plan(whole("bright")[0], **{how: 0})
+
+
 @pytest.mark.parametrize(
     ("name", "backend"),
     [(name, None) for name in RECIPES]

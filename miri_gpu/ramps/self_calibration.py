@@ -16,7 +16,6 @@ from miri_gpu.detector import (
 from miri_gpu.numerics import fit_polynomials, masked_median, solve_symmetric
 from miri_gpu.parameters import Parameters, option
 
-N_COEFFICIENTS = 5  # c0 .. c4, of which c0 = 0 and c1 = 1 are fixed
 N_FREE = 3  # c2, c3, c4
 _REJECTION_ROUNDS = 3
 _SIGMA_OF_MAD = 1.4826  # of a normal distribution
