@@ -134,8 +134,8 @@ def _seconds(seconds: float) -> str:
 
 
 def _digits(value: float) -> str:
-    """Three significant digits."""
-    return f"{value:#.3g}".rstrip(".")
+    """Three significant digits, or all before the point."""
+    return f"{value:.0f}" if value >= 1000 else f"{value:#.3g}".rstrip(".")
 
 
 def _gb(n_bytes: int | None) -> str:
