@@ -87,7 +87,7 @@ def one_after_the_other(raw, block, stop) -> Ramps:
     return apply_steps(ramps, inner, start="reset", stop=stop)
 
 
-def at_once(raw, block, stop, kernel_xp, passes) -> Ramps:
+def at_once(raw, block, stop, passes) -> Ramps:
     calibrate = RawCalibration.of(block, INNER, (N_INTS, N_GROUPS), stop, xp=np)
     shape = (N_INTS, N_GROUPS, INNER.stop - INNER.start, N_COLS)
     ramps = Ramps(
@@ -120,7 +120,7 @@ def test_at_once_is_one_after_the_other(
         kernels, "launch", lambda xp, *arguments, **kw: launch(kernel_xp, *arguments, **kw)
     )
     for passes in ([slice(0, N_INTS)], [slice(0, 2), slice(2, N_INTS)]):
-        found = at_once(raw, block, stop, kernel_xp, passes)
+        found = at_once(raw, block, stop, passes)
         for name, array in vars(expected).items():
             np.testing.assert_array_equal(getattr(found, name), array, err_msg=name)
             assert getattr(found, name).dtype == array.dtype
