@@ -90,7 +90,9 @@ def from_file(settings: SimulationSettings, backend: Backend, folder: Path, repe
     ceiling = ceilings.input_ceiling(segment.path, backend)
 
     def reduce(stopwatch: Stopwatch) -> None:
-        reduce_segment(segment, replace(job, progress=stopwatch))
+        with stopwatch.stage("upload"):
+            held = job.upload(segment)
+        reduce_segment(segment, replace(job, progress=stopwatch), held=held)
 
     return _measured(reduce, repeat, raw_bytes(settings), ceiling)
 

@@ -26,6 +26,7 @@ from miri_gpu.segments import Segment
 from miri_gpu.simulate import SimulationSettings
 
 _MOST_SIMULATED = 20_000_000  # samples, a few seconds' work; the others repeat them
+_NOISE_FRAMES = 97  # a prime number: whole integrations hardly ever have the same ones again
 _FRAME, _ALL = slice(0, detector.N_ROWS), slice(None)
 
 
@@ -41,7 +42,7 @@ class Source:
         That they could have come from.
     job : Job
     n_distinct : int
-        Integrations that were simulated; the others repeat them.
+        Integrations that were simulated; the others repeat them, with more noise.
     """
 
     raw: Array
@@ -61,8 +62,10 @@ class Source:
             np.frombuffer(stored, np.uint16).reshape(n_distinct, *shape(settings)[1:])
         )
         raw = backend.xp.empty(shape(settings), dtype=np.uint16)
-        for first in range(0, settings.n_ints, n_distinct):
-            raw[first : first + n_distinct] = few[: settings.n_ints - first]
+        raw[:n_distinct] = few
+        for first in range(n_distinct, settings.n_ints, n_distinct):
+            here = slice(first, min(first + n_distinct, settings.n_ints))
+            raw[here] = _noisier(few[: here.stop - first], first, xp=backend.xp)
         return cls(raw, segment, job_of(segment, settings, backend), n_distinct)
 
     @property
@@ -91,6 +94,18 @@ class Source:
         """Rows as the reduction takes them, with all integrations."""
         workers = self.job.workers.fitting(self.bytes_per_row)
         return workers.cut(0, detector.N_ROWS, self.bytes_per_row)
+
+
+def _noisier(raw: Array, first: int, *, xp) -> Array:
+    """Samples as they lie on disk, with noise that depends on the number of the integration."""
+    n_ints, n_groups, *image = raw.shape
+    rng = np.random.default_rng(1)
+    frames = xp.asarray(rng.integers(-8, 9, (_NOISE_FRAMES, *image), dtype=np.int16))
+    number = xp.arange(first * n_groups, (first + n_ints) * n_groups) % _NOISE_FRAMES
+    samples = ((raw << 8 | raw >> 8) ^ 0x8000).astype(np.int32)
+    samples += frames[number.reshape(n_ints, n_groups)]
+    stored = xp.clip(samples, 0, 65535).astype(np.uint16) ^ np.uint16(0x8000)
+    return stored << 8 | stored >> 8
 
 
 def job_of(segment: Segment, settings: SimulationSettings, backend: Backend) -> Job:

@@ -79,21 +79,25 @@ class Backend:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         return numbers if visible is None else visible.split(",")[: len(numbers)]
 
-    def filled(self, shape: tuple[int, ...], dtype: Any, fill: Callable[[np.ndarray], None]) -> Any:
-        """An array on the device, of what `fill` writes into one on the host.
+    def copy_in_pieces(self, array: np.ndarray) -> Any:
+        """Copy a host array of any strides to the device.
 
-        For a GPU that is memory which it copies from by itself, while other threads go on.
+        Piece after piece of its first axis is put where a GPU copies from by itself.
         """
-        if self.name != "cupy":
-            array = np.empty(shape, dtype)
-            fill(array)
-            return self.to_device(array)
-        staged = importlib.import_module("cupyx").empty_pinned(shape, dtype)
-        fill(staged)
-        array, stream = self.xp.empty(shape, dtype), self.xp.cuda.get_current_stream()
-        array.set(staged, stream=stream)
-        stream.synchronize()  # then the staged copy may go
-        return array
+        if not self.on_gpu:
+            return self.to_device(np.ascontiguousarray(array))
+        copied = self.xp.empty(array.shape, array.dtype)
+        staging = self.staging()
+        n_most = max(1, staging.n_bytes * len(array) // max(1, array.nbytes))
+        for start in range(0, len(array), n_most):
+            piece = array[start : start + n_most]
+            staging.send(copied[start : start + n_most], lambda out, p=piece: np.copyto(out, p))
+        staging.finish()
+        return copied
+
+    def staging(self) -> "Staging":
+        """A way for pieces of the host's memory to a GPU; for one thread."""
+        return Staging(self.xp)
 
     def use_stream(self, number: int) -> None:
         """Let this thread's work on a GPU go on beside that of other threads."""
@@ -132,6 +136,45 @@ class Backend:
             self.xp.cuda.get_current_stream().synchronize()
 
 
+class Staging:
+    """Memory from which a GPU copies by itself: one half of it is filled while the other is copied.
+
+    Attributes
+    ----------
+    n_bytes : int
+        That are sent at a time, at most, but for single items that are larger.
+    """
+
+    n_bytes = 16 << 20
+
+    def __init__(self, xp: ModuleType):
+        self._xp = xp
+        self._stream = xp.cuda.get_current_stream()
+        self._copied = [xp.cuda.Event(disable_timing=True) for _ in range(2)]
+        self._halves: list[np.ndarray | None] = [None, None]
+
+    def send(self, target: Any, fill: Callable[[np.ndarray], None]) -> None:
+        """Copy what `fill` writes into an array like the target, which is on the device.
+
+        It may still be on its way when this returns.
+        """
+        self._halves.reverse()
+        self._copied.reverse()
+        half, copied = self._halves[0], self._copied[0]
+        copied.synchronize()
+        if half is None or half.nbytes < target.nbytes:
+            empty_pinned = importlib.import_module("cupyx").empty_pinned
+            half = self._halves[0] = empty_pinned(max(target.nbytes, self.n_bytes), np.uint8)
+        staged = half[: target.nbytes].view(target.dtype).reshape(target.shape)
+        fill(staged)
+        target.set(staged, stream=self._stream)
+        copied.record(self._stream)
+
+    def finish(self) -> None:
+        """Wait until all has arrived."""
+        self._stream.synchronize()
+
+
 def namespace(*arrays: Any) -> ModuleType:
     """Return the one module that all arrays belong to; None and Python scalars are passed over.
 
@@ -153,7 +196,12 @@ def namespace(*arrays: Any) -> ModuleType:
 
 def to_host(array: Any) -> np.ndarray:
     """Copy an array of any backend to the host (no copy for NumPy; its scalars become 0-d)."""
-    return np.asarray(array) if isinstance(array, np.ndarray | np.generic) else array.get()
+    if isinstance(array, np.ndarray | np.generic):
+        return np.asarray(array)
+    cuda = getattr(_module_of(array), "cuda", None)
+    if cuda is not None:  # a copy that waits for its turn holds up all other threads
+        cuda.get_current_stream().synchronize()
+    return array.get()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

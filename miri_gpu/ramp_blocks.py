@@ -3,6 +3,7 @@
 A block holds some rows of some integrations, with all their groups.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from miri_gpu import detector, raw_calibration
-from miri_gpu.backend import Backend, to_host
+from miri_gpu.backend import Backend, is_out_of_memory, to_host
 from miri_gpu.blocks import Workers, evenly_cut
 from miri_gpu.calibration import Calibration
 from miri_gpu.containers import Array, Ramps, Readout
@@ -23,11 +24,13 @@ from miri_gpu.ramps import jumps, saturation
 from miri_gpu.ramps.emi import EmiModel
 from miri_gpu.ramps.self_calibration import LinearityCalibration
 from miri_gpu.raw_calibration import RawCalibration
-from miri_gpu.raw_samples import decode_samples, encoded_samples
+from miri_gpu.raw_samples import decode_samples, encoded_samples, upload_samples
 from miri_gpu.read_ahead import read_ahead
 from miri_gpu.recipe import Recipe
 from miri_gpu.segments import Segment
 from miri_gpu.storage import Store
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,24 @@ class Job:
     def maps(self, segment: Segment) -> bool:
         """Whether the raw samples of a segment fit the memory, where the system then keeps them."""
         return segment.samples.n_bytes <= self.workers.room.bytes_of_samples
+
+    def upload(self, segment: Segment) -> Array | None:
+        """All raw samples of a segment on the device; None where they are read by blocks.
+
+        That is so where they do not fit there, and where the host computes.
+        """
+        samples = segment.samples
+        fits = 2 * samples.n_bytes <= self.workers.room.bytes_of_uploads  # the next is read ahead
+        if not (self.backend.on_gpu and fits and samples.travelling_dtype == np.uint16):
+            return None
+        try:
+            return upload_samples(samples, self.backend)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        log.warning("out of memory with the samples of %s: read by blocks", segment.path.name)
+        self.backend.release_memory()
+        return None
 
     @cached_property
     def median_gain(self) -> float:
@@ -152,10 +173,15 @@ class Stretch:
         if self.held is not None:
             return self.held[:, :, rows.start - self.held_from : rows.stop - self.held_from]
         raw = np.asarray(self.segment.raw)
-        first, last = self.integrations[[0, -1]]
-        if last - first + 1 == len(self.integrations):
-            return encoded_samples(raw[first : last + 1, :, rows])
-        return encoded_samples(raw[:, :, rows][self.integrations])
+        return encoded_samples(integrations_of(raw[:, :, rows], self.integrations))
+
+
+def integrations_of(raw: Array, integrations: np.ndarray) -> Array:
+    """Some integrations of a segment, in their order: a view, where they follow one another."""
+    first, last = integrations[[0, -1]]
+    if last - first + 1 == len(integrations):
+        return raw[first : last + 1]
+    return raw[integrations]
 
 
 def walk_rows(
@@ -169,8 +195,9 @@ def walk_rows(
 ) -> None:
     """Run some work on every row, by blocks of rows with all integrations of the stretch.
 
-    Where the raw samples fit the memory, the system keeps what it has read of them; else many
-    rows at a time are read, while the blocks of those before are in work.
+    Where the raw samples are on the device, nothing is read. Where they fit the memory, the system
+    keeps what it has read of them; else many rows at a time are read, while the blocks of those
+    before are in work.
 
     Parameters
     ----------
@@ -182,8 +209,9 @@ def walk_rows(
     bytes_per_row = segment.n_groups * detector.N_COLS * 4 * (len(stretch.integrations) + n_beside)
     workers = job.workers.fitting(bytes_per_row)
     raw_bytes_per_row = segment.samples.n_bytes // detector.N_ROWS
-    if job.maps(segment):
-        segment.samples.ask_for()
+    if stretch.held is not None or job.maps(segment):
+        if stretch.held is None:
+            segment.samples.ask_for()
         parts, loaded = [rows], iter([(rows, stretch)])
     else:  # one part in work, one being read
         halo = block_halo(job.recipe, segment.readout)
@@ -285,7 +313,7 @@ def read_raw(stretch: Stretch, rows: slice, job: Job) -> Array:
     samples = stretch.samples(rows)
     if isinstance(samples, job.backend.xp.ndarray):
         return samples
-    return job.backend.filled(samples.shape, samples.dtype, lambda out: np.copyto(out, samples))
+    return job.backend.copy_in_pieces(samples)
 
 
 def block_of(stretch: Stretch, rows: slice, job: Job) -> Block:

@@ -23,6 +23,7 @@ from miri_gpu.errors import OutputError
 _ANY = 1 << 62  # bytes: more than there is anywhere
 _ALIGNMENT = 64  # bytes, of arrays in a file
 _SHARE_KEPT = 0.25  # of the memory, for what was computed of a segment
+_SHARE_OF_UPLOADS = 0.25  # of a GPU's memory, for raw samples
 _SHARE_OF_SAMPLES = 0.5  # of the host's memory, for raw samples
 
 Planes = Mapping[str, tuple[tuple[int, ...], Any]]  # shape and dtype of arrays, by name
@@ -38,6 +39,8 @@ class Room:
         What was computed, where it was computed or else in memory; beyond, in a file.
     bytes_of_samples : int
         Raw samples in memory.
+    bytes_of_uploads : int
+        Raw samples of whole segments, where a GPU computes.
     folder : Path or None
         Of the file; None where the system keeps temporary files.
     """
@@ -45,6 +48,7 @@ class Room:
     bytes_on_device: int = _ANY
     bytes_on_host: int = _ANY
     bytes_of_samples: int = _ANY
+    bytes_of_uploads: int = _ANY
     folder: Path | None = None
 
     @classmethod
@@ -59,6 +63,7 @@ class Room:
             bytes_on_device=int(_SHARE_KEPT * memory_bytes),
             bytes_on_host=int(_SHARE_KEPT * on_host),
             bytes_of_samples=int(_SHARE_OF_SAMPLES * on_host),
+            bytes_of_uploads=int(_SHARE_OF_UPLOADS * memory_bytes),
             folder=folder,
         )
 

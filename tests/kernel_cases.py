@@ -1,9 +1,9 @@
-"""A GPU's side of a kernel, run on the CPU: threads of the host in the place of CUDA's."""
+"""A GPU's side of a kernel, run on the CPU: one after the other in the place of CUDA's threads."""
 
 import ctypes
+import re
 import shutil
 import subprocess
-import threading
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +12,6 @@ import pytest
 
 from miri_gpu import kernels
 
-N_THREADS = 32  # a warp
 SHIM = Path(__file__).parent / "cuda_on_cpu.h"
 # the C library's integer types are other names for the same types, and cannot be defined again
 OWN_TYPES = "\n".join(
@@ -21,14 +20,27 @@ OWN_TYPES = "\n".join(
 )
 
 
+KERNEL = re.compile(r"^KERNEL void (\w+)\(([^)]*)\)", re.MULTILINE)
+
+
+def _block_of(name: str, declared: str) -> str:
+    """A function that runs all threads of a block."""
+    arguments = ", ".join(parameter.split()[-1].strip("*") for parameter in declared.split(","))
+    return (
+        f'extern "C" __global__ void block_of_{name}({declared})\n'
+        f"{{\n    run_block([=] {{ {name}({arguments}); }});\n}}\n"
+    )
+
+
 @cache
 def _library(file: Path, folder: Path) -> ctypes.CDLL:
     source, library = folder / f"{file.stem}.cpp", folder / f"{file.stem}.so"
     text = f'#include "{SHIM}"\n#undef NAN\n#undef INFINITY\n{OWN_TYPES}\n'
-    source.write_text(text + kernels.source_text(file))
+    text += kernels.source_text(file)
+    source.write_text(text + "".join(_block_of(*found) for found in KERNEL.findall(text)))
     subprocess.run(
         ["g++", "-O1", "-std=c++17", "-ffp-contract=off", "-fvisibility=hidden", "-shared"]
-        + ["-fPIC", "-pthread", "-w", str(source), "-o", str(library)],
+        + ["-fPIC", "-w", str(source), "-o", str(library)],
         check=True,
     )
     return ctypes.CDLL(str(library))
@@ -48,24 +60,12 @@ class CudaOnCpu:
     def RawKernel(self, source, name, options):
         """As CuPy's, but that the launch waits for the result."""
         library = _library(kernels.sources()[name].file, self.folder)
-        library.start_block()
-        function = getattr(library, name)
+        function = getattr(library, f"block_of_{name}")
         function.restype = None
-
-        def run(thread, arguments):
-            library.be_thread(thread)
-            function(*arguments)
 
         def launch(grid, block, arguments, shared_mem=0):
             assert shared_mem <= 48 << 10
-            typed = [_as_c(argument) for argument in arguments]
-            threads = [
-                threading.Thread(target=run, args=(thread, typed)) for thread in range(N_THREADS)
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            function(*(_as_c(argument) for argument in arguments))
 
         return launch
 

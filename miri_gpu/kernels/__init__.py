@@ -30,7 +30,8 @@ ENVIRONMENT_VARIABLE = "MIRI_GPU_KERNELS"
 
 _FOLDER = Path(__file__).parent
 _LIBRARIES = {4: "_cpu_v4", 3: "_cpu_v3", 1: "_cpu"}  # by the x86-64 level that they need
-_THREADS_PER_BLOCK = 128
+_THREADS_PER_BLOCK = 256
+_THREADS_PER_WARP = 32
 _SHARED_BYTES_PER_BLOCK = 48 << 10  # what every GPU has
 _MOST_BLOCKS = 1 << 16
 _C_TYPES = {"double": np.float64, "float": np.float32}
@@ -115,6 +116,8 @@ def launch(
     per_block = max(_THREADS_PER_BLOCK // threads_per_item, 1)
     if shared_bytes_per_item:
         per_block = max(min(per_block, _SHARED_BYTES_PER_BLOCK // shared_bytes_per_item), 1)
+        n_of_whole_warps = per_block - per_block % max(_THREADS_PER_WARP // threads_per_item, 1)
+        per_block = n_of_whole_warps or per_block
     n_blocks = min(-(-n_items // per_block), _MOST_BLOCKS)
     if n_blocks:
         compile_kernel(xp, source_text(kernel.file), name)(

@@ -8,21 +8,30 @@
 #include "columns.h"
 
 #ifdef __CUDACC__
-#define MOST_HELD MOST_GATHERED /* values that need not be told apart */
-#define MOST_SAMPLED 32
+#define MOST_HELD 256     /* values that need not be told apart */
+#define FEWEST_SAMPLED 12 /* of the values in a bracket, to say something of it */
 #else
 #define MOST_HELD 64
-#define MOST_SAMPLED 256
+#define FEWEST_SAMPLED 1
 #endif
+#define MOST_SAMPLED 256
 #define ROWS_PER_SAMPLED 16
 #define MOST_ROUNDS 200
 
-/* Columns of `n` rows, of which first .. stop - 1 are this share's; what counts are their sizes,
- * without the sign, where `is_size`. */
+/* What a search has at hand: a sample, or the values that it has come down to, and windows. */
+typedef struct {
+    union {
+        floats sampled[MOST_SAMPLED], held[MOST_HELD];
+    };
+    float windows[COLUMNS][3][MOST_HELD];
+    int n_held[COLUMNS];
+} Hand;
+
+/* Columns of `n` rows; what counts are their sizes, without the sign, where `is_size`. */
 typedef struct {
     const float *values;
-    int64_t n, first, stop;
-    int is_size;
+    Hand *hand;
+    int n, is_size;
     floats smallest, largest;
     ints n_valid;
 } Columns;
@@ -37,7 +46,7 @@ typedef struct {
 /* Some values of each column, in order; those from place `from` up to `to` are in its bracket. */
 typedef struct {
     int n;
-    floats values[MOST_SAMPLED];
+    floats *values;
     ints from, to;
 } Sample;
 
@@ -63,9 +72,9 @@ DEVICE float float_of(int64_t key)
 
 DEVICE float next_float(float x) { return float_of(key_of(x) + 1); }
 
-DEVICE floats row_of(const Columns *c, int64_t i)
+DEVICE floats row_of(const Columns *c, int i)
 {
-    const floats x = load_row(c->values + i * ROW);
+    const floats x = load_row(c->values + (int64_t)i * ROW);
     return c->is_size ? sizes_of(x) : x;
 }
 
@@ -74,7 +83,8 @@ DEVICE void measure(Columns *c)
 {
     floats smallest = filled(INFINITY), largest = filled(-INFINITY);
     ints n_valid = (ints)filled(0.0f);
-    for (int64_t i = c->first; i < c->stop; i++) {
+    EACH_ROW(i, c->n)
+    {
         const floats x = row_of(c, i);
         smallest = smaller_of(x, smallest);
         largest = larger_of(x, largest);
@@ -89,7 +99,8 @@ DEVICE void measure(Columns *c)
 DEVICE void count_below(const Columns *c, floats low, floats high, ints *n_low, ints *n_high)
 {
     ints a = (ints)filled(0.0f), b = (ints)filled(0.0f);
-    for (int64_t i = c->first; i < c->stop; i++) {
+    EACH_ROW(i, c->n)
+    {
         const floats x = row_of(c, i);
         a -= IS_BELOW(x, low);
         b -= IS_BELOW(x, high);
@@ -102,7 +113,8 @@ DEVICE void count_below(const Columns *c, floats low, floats high, ints *n_low, 
 DEVICE void tighten(const Columns *c, Brackets *b)
 {
     floats smallest = filled(INFINITY), largest = filled(-INFINITY);
-    for (int64_t i = c->first; i < c->stop; i++) {
+    EACH_ROW(i, c->n)
+    {
         const floats x = row_of(c, i);
         const floats inside = nan_where(IS_BELOW(x, b->low) | ~IS_BELOW(x, b->high), x);
         smallest = smaller_of(inside, smallest);
@@ -117,40 +129,34 @@ DEVICE void tighten(const Columns *c, Brackets *b)
     }
 }
 
-/* Sort the columns of a few rows (Batcher's odd-even merge sort). */
-DEVICE void sort_rows(floats *rows, int n)
-{
-    for (int half = 1; half < n; half *= 2)
-        for (int step = half; step >= 1; step /= 2)
-            for (int block = 0; block < n; block += 2 * half)
-                for (int j = step % half; j + step < 2 * half; j += 2 * step)
-                    for (int i = block + j; i < block + j + step && i + step < n; i++) {
-                        const floats a = rows[i], b = rows[i + step];
-                        rows[i] = smaller_of(a, b);
-                        rows[i + step] = larger_of(a, b);
-                    }
-}
-
 DEVICE void take_sample(const Columns *c, Sample *s)
 {
-    s->n = c->n < MOST_SAMPLED * ROWS_PER_SAMPLED ? (int)c->n / ROWS_PER_SAMPLED : MOST_SAMPLED;
-    for (int i = 0; i < s->n; i++) {
-        const floats x = row_of(c, c->n * i / s->n);
+    s->n = c->n < MOST_SAMPLED * ROWS_PER_SAMPLED ? c->n / ROWS_PER_SAMPLED : MOST_SAMPLED;
+    EACH_ROW(i, s->n)
+    {
+        const floats x = row_of(c, (int)((int64_t)c->n * i / s->n));
         s->values[i] = chosen(IS_BELOW(x, filled(INFINITY)), x, filled(INFINITY));
     }
-    sort_rows(s->values, s->n);
+    sort_common_rows(s->values, s->n);
 }
 
 /* Find which values of the sample are in the brackets; none is equal to an end. */
 DEVICE void find_in_sample(const Brackets *b, Sample *s)
 {
     ints from = (ints)filled(0.0f), to = from;
-    for (int i = 0; i < s->n; i++) {
+    EACH_ROW(i, s->n)
+    {
         from -= ~IS_BELOW(b->low, s->values[i]);
         to -= IS_BELOW(s->values[i], b->high);
     }
-    s->from = from;
-    s->to = to;
+    s->from = sum_of_shares(from);
+    s->to = sum_of_shares(to);
+}
+
+/* Whether the sample says more of a bracket than its ends do. */
+DEVICE int is_sampled(const Sample *s, int k)
+{
+    return PART(s->to, k) - PART(s->from, k) >= FEWEST_SAMPLED;
 }
 
 /* Values of the sample before and after where `share` of those in the bracket are lower. */
@@ -189,7 +195,7 @@ DEVICE void choose_limits(const Brackets *b, const Sample *s, int k, int rank, i
     const int n_low = PART(b->n_low, k), n = PART(b->n_high, k) - n_low;
     const int64_t low = key_of(PART(b->low, k)), high = key_of(PART(b->high, k));
     const float share = ((float)(rank - n_low) + 0.5f) / (float)n;
-    if (PART(s->from, k) < PART(s->to, k))
+    if (is_sampled(s, k))
         sampled_limits(s, k, share, p, q);
     else if (n_failed < 2)
         spread_limits(PART(b->low, k), PART(b->high, k), n, share, p, q);
@@ -226,6 +232,7 @@ DEVICE void narrow(const Columns *c, const int *rank, const int *is_wanted, int 
     Sample sample;
     int n_failed[COLUMNS], is_tight = 1;
     sample.n = 0;
+    sample.values = c->hand->sampled;
     if (is_middle) take_sample(c, &sample);
     EACH_COLUMN(k) n_failed[k] = 0;
     for (int round = 0; round < MOST_ROUNDS; round++) {
@@ -253,7 +260,7 @@ DEVICE void narrow(const Columns *c, const int *rank, const int *is_wanted, int 
         EACH_COLUMN(k) if (is_wanted[k])
         {
             const int n = PART(b->n_high, k) - PART(b->n_low, k);
-            const int was_sampled = PART(sample.from, k) < PART(sample.to, k);
+            const int was_sampled = is_sampled(&sample, k);
             move_end(b, k, rank[k], PART(p, k), PART(n_p, k));
             move_end(b, k, rank[k], PART(q, k), PART(n_q, k));
             const int is_halved = PART(b->n_high, k) - PART(b->n_low, k) <= n / 2;

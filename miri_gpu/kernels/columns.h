@@ -5,9 +5,10 @@
  * same for both; a comparison gives `ints` of 0 or -1. In working memory the rows of columns are
  * ROW numbers apart.
  *
- * Where SHARES threads of a GPU work on a column, each takes some of its rows, and functions named
- * `.._of_shares` put together what they have found. A warp has ROW columns then, side by side, so
- * that it reads whole sectors of memory. On a CPU a single share has all rows.
+ * Where values of columns are looked through, the threads of a warp share a column: each looks at
+ * every SHARES-th row, so that together they read whole cache lines, and functions named
+ * `.._of_shares` put together what they have found. The warps of a block, a team, share a piece of
+ * neighbouring columns. On a CPU one share has all rows, and one vector after the other is done.
  */
 #ifndef MIRI_GPU_COLUMNS_H
 #define MIRI_GPU_COLUMNS_H
@@ -16,15 +17,14 @@
 #ifdef __CUDACC__
 
 #define COLUMNS 1
-#define ROW 8
-#define SHARES 4
-#define SHARE ((int)threadIdx.x / ROW % SHARES)
-#define SHARING_THREADS (0x01010101u << (threadIdx.x % ROW))
-#define THREAD (blockIdx.x * (int64_t)blockDim.x + threadIdx.x)
-#define EACH_SHARED(i, n)                                                                \
-    for (int64_t i = THREAD / (ROW * SHARES) * ROW + threadIdx.x % ROW; i < (n);         \
-         i += gridDim.x * (int64_t)blockDim.x / SHARES)
-#define MOST_GATHERED 32 /* values of a column, by all of its shares */
+#define ROW 1
+#define SHARES 32
+#define SHARE ((int)threadIdx.x % SHARES)
+#define ALL_SHARES 0xffffffffu
+#define EACH_PIECE(i, n) for (int64_t i = blockIdx.x; i < (n); i += gridDim.x)
+#define EACH_VECTOR(v, n) \
+    for (int v = (int)threadIdx.x / SHARES; v < (n); v += (int)blockDim.x / SHARES)
+#define EACH_ROW(i, n) _Pragma("unroll 8") for (int i = SHARE; i < (n); i += SHARES)
 #define PART(v, k) (v)
 #define IS_BELOW(a, b) (-(int32_t)((a) < (b)))
 #define IS_EQUAL(a, b) (-(int32_t)((a) == (b)))
@@ -48,39 +48,53 @@ DEVICE floats smaller_of(floats a, floats b) { return a < b ? a : b; }
 DEVICE floats larger_of(floats a, floats b) { return a > b ? a : b; }
 DEVICE int any_of(ints which) { return which; }
 
-DEVICE void wait_for_shares(void) { __syncwarp(SHARING_THREADS); }
+DEVICE void wait_for_team(void) { __syncthreads(); }
+
+DEVICE void wait_for_shares(void) { __syncwarp(ALL_SHARES); }
+
+/* Memory that the threads of a column have in common, and a place in it that nobody else takes. */
+#define COMMON(type, name)                   \
+    extern __shared__ double group_memory[]; \
+    type *name = (type *)group_memory + threadIdx.x / SHARES
+#define NEXT(n_taken) atomicAdd(&(n_taken), 1)
+
+/* Sort rows in common, which all threads have written by now: as sort_rows, but that those pairs
+ * which do not touch one another are compared at the same time. */
+DEVICE void sort_common_rows(floats *rows, int n)
+{
+    wait_for_shares();
+    for (int half = 1; half < n; half *= 2)
+        for (int step = half; step >= 1; step /= 2) {
+            const int first = step % half;
+            for (int i = first + SHARE; i + step < n; i += SHARES) {
+                const int is_lower = ((i - first) & (2 * step - 1)) < step;
+                if (!is_lower || i / (2 * half) != (i + step) / (2 * half)) continue;
+                const floats a = rows[i], b = rows[i + step];
+                rows[i] = smaller_of(a, b);
+                rows[i + step] = larger_of(a, b);
+            }
+            wait_for_shares();
+        }
+}
 
 DEVICE ints sum_of_shares(ints n)
 {
-    n += __shfl_xor_sync(SHARING_THREADS, n, ROW);
-    return n + __shfl_xor_sync(SHARING_THREADS, n, 2 * ROW);
+    for (int step = 1; step < SHARES; step *= 2) n += __shfl_xor_sync(ALL_SHARES, n, step);
+    return n;
 }
 
 DEVICE floats smallest_of_shares(floats x)
 {
-    x = smaller_of(x, __shfl_xor_sync(SHARING_THREADS, x, ROW));
-    return smaller_of(x, __shfl_xor_sync(SHARING_THREADS, x, 2 * ROW));
+    for (int step = 1; step < SHARES; step *= 2)
+        x = smaller_of(x, __shfl_xor_sync(ALL_SHARES, x, step));
+    return x;
 }
 
 DEVICE floats largest_of_shares(floats x)
 {
-    x = larger_of(x, __shfl_xor_sync(SHARING_THREADS, x, ROW));
-    return larger_of(x, __shfl_xor_sync(SHARING_THREADS, x, 2 * ROW));
-}
-
-/* Give all shares what each of them has gathered, in the order of the shares. */
-DEVICE void exchange_gathered(floats *values, int *n)
-{
-    floats own[MOST_GATHERED];
-    const int n_own = *n;
-    for (int i = 0; i < n_own; i++) own[i] = values[i];
-    *n = 0;
-    for (int share = 0; share < SHARES; share++) {
-        const int thread = share * ROW + (int)threadIdx.x % ROW;
-        const int n_there = __shfl_sync(SHARING_THREADS, n_own, thread);
-        for (int i = 0; i < n_there; i++)
-            values[(*n)++] = __shfl_sync(SHARING_THREADS, own[i < n_own ? i : 0], thread);
-    }
+    for (int step = 1; step < SHARES; step *= 2)
+        x = larger_of(x, __shfl_xor_sync(ALL_SHARES, x, step));
+    return x;
 }
 
 #else
@@ -95,9 +109,9 @@ DEVICE void exchange_gathered(floats *values, int *n)
 #define COLUMNS 4
 #endif
 #define ROW COLUMNS
-#define SHARES 1
-#define SHARE 0
-#define EACH_SHARED(i, n) EACH(i, n)
+#define EACH_PIECE(i, n) EACH(i, n)
+#define EACH_VECTOR(v, n) for (int v = 0; v < (n); v++)
+#define EACH_ROW(i, n) for (int i = 0; i < (n); i++)
 #define PART(v, k) ((v)[k])
 #define IS_BELOW(a, b) ((ints)((a) < (b)))
 #define IS_EQUAL(a, b) ((ints)((a) == (b)))
@@ -200,12 +214,34 @@ DEVICE int any_of(ints which) { return bits_of(which) != 0; }
     for (uint32_t left = bits_of(which), k; left && (k = (uint32_t)__builtin_ctz(left), 1); \
          left &= left - 1)
 
+#define COMMON(type, name) \
+    type memory_of_##name; \
+    type *name = &memory_of_##name
+#define NEXT(n_taken) ((n_taken)++)
+DEVICE void wait_for_team(void) {}
 DEVICE void wait_for_shares(void) {}
 DEVICE ints sum_of_shares(ints n) { return n; }
 DEVICE floats smallest_of_shares(floats x) { return x; }
 DEVICE floats largest_of_shares(floats x) { return x; }
-DEVICE void exchange_gathered(floats *values, int *n) { (void)values, (void)n; }
 
+#endif
+
+/* Sort the columns of a few rows (Batcher's odd-even merge sort). */
+DEVICE void sort_rows(floats *rows, int n)
+{
+    for (int half = 1; half < n; half *= 2)
+        for (int step = half; step >= 1; step /= 2)
+            for (int block = 0; block < n; block += 2 * half)
+                for (int j = step % half; j + step < 2 * half; j += 2 * step)
+                    for (int i = block + j; i < block + j + step && i + step < n; i++) {
+                        const floats a = rows[i], b = rows[i + step];
+                        rows[i] = smaller_of(a, b);
+                        rows[i + step] = larger_of(a, b);
+                    }
+}
+
+#ifndef __CUDACC__
+DEVICE void sort_common_rows(floats *rows, int n) { sort_rows(rows, n); }
 #endif
 
 #define EACH_COLUMN(k) for (int k = 0; k < COLUMNS; k++)

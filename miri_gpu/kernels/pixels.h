@@ -1,15 +1,19 @@
 /* Neighbouring pixels together: many on a CPU, where the compiler turns the loops over them into
  * vector instructions, and one per thread on a GPU.
  *
- * A stack of images is walked in pieces of PIXELS pixels (the last of an image has fewer).
+ * A stack of images is walked in pieces of PIXELS pixels (the last of an image has fewer). A source
+ * that wants others than these says so before: PIXELS for a CPU, PIXELS_OF_GPU.
  */
 #ifndef MIRI_GPU_PIXELS_H
 #define MIRI_GPU_PIXELS_H
 #include "kernel.h"
 
+#ifndef PIXELS_OF_GPU
+#define PIXELS_OF_GPU 1
+#endif
 #ifdef __CUDACC__
 #undef PIXELS
-#define PIXELS 1
+#define PIXELS PIXELS_OF_GPU
 #elif !defined(PIXELS)
 #define PIXELS 64
 #endif

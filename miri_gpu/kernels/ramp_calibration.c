@@ -3,6 +3,12 @@
 #define PIXELS 256
 #include "pixels.h"
 
+#ifdef __CUDACC__ /* how many integrations of a sample are done together, which need the same places */
+#define TOGETHER 16
+#else
+#define TOGETHER 1
+#endif
+
 /* Horner's rule, as the array version computes it; the coefficients of a pixel are n_pixels apart.
  * `n` is a constant wherever this is inlined, so that its loop is unrolled. */
 DEVICE void polynomial(int n, const float *restrict coefficients, int64_t n_pixels, int64_t start,
@@ -157,24 +163,29 @@ KERNEL void calibrate_raw(
     const int64_t n_pieces = N_PIECES(n_pixels);
     const Correction c = {reset, coefficients, dark, n_reset_ints, n_reset_groups, n_coefficients,
                           n_dark_ints, n_groups, n_pixels};
-    EACH(item, n_items / n_pixels * n_pieces)
+    const int64_t n_ints = n_items / n_pixels / n_groups;
+    EACH(item, (n_ints + TOGETHER - 1) / TOGETHER * n_groups * n_pieces)
     {
-        const int64_t plane = item / n_pieces, start = item % n_pieces * PIXELS;
-        const int64_t integration = plane / n_groups, group = plane % n_groups;
+        const int64_t start = item % n_pieces * PIXELS, group = item / n_pieces % n_groups;
+        const int64_t first_here = item / n_pieces / n_groups * TOGETHER;
+        const int64_t stop = first_here + TOGETHER < n_ints ? first_here + TOGETHER : n_ints;
         const int n_here = pixels_of(start, n_pixels);
-        const uint16_t *x = raw + integration * raw_int + group * raw_group + start;
-        const uint8_t flags = group_flags[(first + integration) * n_groups + group];
-        float *y = data + plane * n_pixels + start;
-        uint8_t *dq = groupdq + plane * n_pixels + start;
-        for (int l = 0; l < n_here; l++) y[l] = decoded(x[l]);
-        for (int l = 0; l < n_here; l++) dq[l] = pixel_flags[start + l] | flags;
-        if (full) {
-            const int16_t *f = full + integration * n_pixels + start, g = (int16_t)group;
-            for (int l = 0; l < n_here; l++) {
-                const uint8_t floor = x[l] == ZERO_DN ? AD_FLOOR | DO_NOT_USE : 0;
-                dq[l] |= floor | (f[l] <= g ? SATURATED : 0);
+        for (int64_t integration = first_here; integration < stop; integration++) {
+            const int64_t plane = integration * n_groups + group;
+            const uint16_t *x = raw + integration * raw_int + group * raw_group + start;
+            const uint8_t flags = group_flags[first * n_groups + plane];
+            float *y = data + plane * n_pixels + start;
+            uint8_t *dq = groupdq + plane * n_pixels + start;
+            for (int l = 0; l < n_here; l++) y[l] = decoded(x[l]);
+            for (int l = 0; l < n_here; l++) dq[l] = pixel_flags[start + l] | flags;
+            if (full) {
+                const int16_t *f = full + integration * n_pixels + start, g = (int16_t)group;
+                for (int l = 0; l < n_here; l++) {
+                    const uint8_t floor = x[l] == ZERO_DN ? AD_FLOOR | DO_NOT_USE : 0;
+                    dq[l] |= floor | (f[l] <= g ? SATURATED : 0);
+                }
             }
+            correct(&c, first + integration, group, start, n_here, dq, y);
         }
-        correct(&c, first + integration, group, start, n_here, dq, y);
     }
 }

@@ -2,20 +2,18 @@
  *
  * `jump_search.py` and `jump_flags.py` say what is computed, in array code, and from which source.
  *
- * A piece of neighbouring pixels is worked on at a time, so that whole cache lines are read, vector
- * by vector: the differences of a vector of pixels are columns of working memory. The last vector
- * of an image may overlap the one before. On a GPU a vector is a pixel, whose integrations are
- * shared out.
+ * A piece of neighbouring pixels is worked on at a time, so that whole cache lines are read. Its
+ * differences become columns of working memory, a vector of pixels each; the last vector of an image
+ * may overlap the one before. On a GPU a vector is a pixel.
  */
+#define PIXELS_OF_GPU 8 /* of which floats are one sector of memory */
 #include "pixels.h"
 #include "removal.h"
 
-#ifdef __CUDACC__ /* working memory: all of it at once on a GPU, used again on a CPU */
-#define VECTORS 1
-#define COLUMNS_FROM(memory, vector, start, n) \
-    ((memory) + (start) / ROW * ROW * (n) + (start) % ROW)
-#else
 #define VECTORS (PIXELS / COLUMNS)
+#ifdef __CUDACC__ /* working memory: all of it at once on a GPU, used again on a CPU */
+#define COLUMNS_FROM(memory, vector, start, n) ((memory) + (start) * (n))
+#else
 #define COLUMNS_FROM(memory, vector, start, n) ((memory) + (vector) * COLUMNS * (n))
 #endif
 
@@ -52,7 +50,7 @@ DEVICE Piece piece_of(int64_t number, int64_t n_pixels, float *memory, int64_t n
     for (int v = 0; v < p.n_vectors; v++) {
         const int64_t start = p.start + v * COLUMNS, last = n_pixels - COLUMNS;
         p.starts[v] = start < last ? start : last;
-        p.differences[v] = COLUMNS_FROM(memory, v, start, n_values);
+        p.differences[v] = COLUMNS_FROM(memory, v, p.starts[v], n_values);
     }
     return p;
 }
@@ -64,6 +62,41 @@ DEVICE floats electrons(const Samples *s, int64_t i, int g, int64_t start, float
     const ints flags = load_flags(s->groupdq + i * s->dq_int + g * s->dq_group + start);
     return nan_where(has_any(flags, DO_NOT_USE | SATURATED), x);
 }
+
+/* A flag as it is, but for a jump of an unusable sample. */
+DEVICE uint8_t without_jump_of_unusable(uint8_t dq)
+{
+    return dq & (DO_NOT_USE | SATURATED) ? dq & ~JUMP_DET : dq;
+}
+
+#ifdef __CUDACC__
+
+/* Take the differences of a piece and copy its flags: the threads of a team sample by sample, next
+ * to one another where the samples are. */
+DEVICE void take_piece(const Piece *p, const Samples *s, const float *gain, int n_ints,
+                       int64_t n_pixels, uint8_t *flagged)
+{
+    const int pixel = (int)threadIdx.x % PIXELS, first = (int)threadIdx.x / PIXELS;
+    const int step = (int)blockDim.x / PIXELS;
+    if (pixel >= p->n_pixels) return;
+    const int64_t start = p->start + pixel;
+    const float pixel_gain = gain[start];
+    float *differences = p->differences[pixel];
+#pragma unroll 4
+    for (int row = first; row < n_ints * s->n_diffs; row += step) {
+        const int i = row / s->n_diffs, g = s->later[row % s->n_diffs];
+        differences[row] = electrons(s, i, g, start, pixel_gain) -
+                           electrons(s, i, g - 1, start, pixel_gain);
+    }
+#pragma unroll 4
+    for (int plane = first; plane < n_ints * s->n_groups; plane += step) {
+        const int i = plane / s->n_groups, g = plane % s->n_groups;
+        flagged[plane * n_pixels + start] =
+            without_jump_of_unusable(s->groupdq[i * s->dq_int + g * s->dq_group + start]);
+    }
+}
+
+#else
 
 /* Differences of successive groups of an integration, NaN where one of the two is not usable; the
  * next one is fetched meanwhile. */
@@ -79,6 +112,32 @@ DEVICE void take_differences(const Samples *s, int64_t i, int64_t start, floats 
         PREFETCH(s->groupdq + (i + 1) * s->dq_int + g * s->dq_group + start);
     }
 }
+
+DEVICE void copy_flags(const uint8_t *dq, int n, uint8_t *flagged)
+{
+    for (int k = 0; k < n; k++) flagged[k] = without_jump_of_unusable(dq[k]);
+}
+
+/* Take the differences of a piece and copy its flags, integration by integration. */
+DEVICE void take_piece(const Piece *p, const Samples *s, const float *gain, int n_ints,
+                       int64_t n_pixels, uint8_t *flagged)
+{
+    for (int64_t i = 0; i < n_ints; i++) {
+        for (int g = 0; g < s->n_groups; g++) {
+            const uint8_t *dq = s->groupdq + i * s->dq_int + g * s->dq_group + p->start;
+            uint8_t *out = flagged + (i * s->n_groups + g) * n_pixels + p->start;
+            if (p->n_pixels == PIXELS)
+                copy_flags(dq, PIXELS, out);
+            else
+                copy_flags(dq, p->n_pixels, out);
+        }
+        for (int v = 0; v < p->n_vectors; v++)
+            take_differences(s, i, p->starts[v], load_row(gain + p->starts[v]),
+                             p->differences[v] + i * s->n_diffs * ROW);
+    }
+}
+
+#endif
 
 /* The smallest float that is not below x, the largest that is not above. */
 DEVICE float near_float(double x)
@@ -125,21 +184,6 @@ DEVICE void find_bounds(Columns *c, const double *read_var, const Limits *limits
     }
 }
 
-DEVICE void without_jumps_of_unusable(const uint8_t *dq, int n, uint8_t *flagged)
-{
-    for (int k = 0; k < n; k++)
-        flagged[k] = dq[k] & (DO_NOT_USE | SATURATED) ? dq[k] & ~JUMP_DET : dq[k];
-}
-
-/* Flags as they are, but for jumps of unusable samples. */
-DEVICE void copy_flags(const Piece *p, const uint8_t *dq, uint8_t *flagged)
-{
-    if (p->n_pixels == PIXELS)
-        without_jumps_of_unusable(dq + p->start, PIXELS, flagged + p->start);
-    else
-        without_jumps_of_unusable(dq + p->start, p->n_pixels, flagged + p->start);
-}
-
 /* Choose the jumps of a size that flags their neighbours; returns whether there is one. */
 DEVICE int choose_sources(ints is_of_size, const uint8_t *flagged, uint8_t *sources)
 {
@@ -158,8 +202,9 @@ DEVICE void flag_differences(const Columns *c, const Bounds *b, const Limits *li
                              const Samples *s, int64_t start, int64_t n_pixels, uint8_t *flagged,
                              uint8_t *sources, uint8_t *any_source)
 {
-    for (int64_t row = c->first; row < c->stop; row++) {
-        const floats x = load_row(c->values + row * ROW);
+    EACH_ROW(row, c->n)
+    {
+        const floats x = load_row(c->values + (int64_t)row * ROW);
         const floats signed_or_size = limits->is_single_pass ? x : sizes_of(x);
         const ints is_jump = IS_BELOW(signed_or_size, b->low) | IS_BELOW(b->high, signed_or_size);
         ints is_of_size = (ints)filled(0.0f);
@@ -167,7 +212,7 @@ DEVICE void flag_differences(const Columns *c, const Bounds *b, const Limits *li
             is_of_size = (IS_BELOW(x, b->inner_low) | IS_BELOW(b->inner_high, x)) &
                          IS_BELOW(b->outer_low, x) & IS_BELOW(x, b->outer_high);
         if (!any_of(is_jump | is_of_size)) continue;
-        const int64_t plane = row / s->n_diffs * s->n_groups + s->later[row % s->n_diffs];
+        const int64_t plane = (int64_t)(row / s->n_diffs) * s->n_groups + s->later[row % s->n_diffs];
         const int64_t here = plane * n_pixels + start;
         EACH_MARKED(k, is_jump) flagged[here + k] |= JUMP_DET;
         if (choose_sources(is_of_size, flagged + here, sources + here)) any_source[plane] = 1;
@@ -193,30 +238,23 @@ KERNEL void find_jumps(
     uint8_t *restrict any_source)
 {
     const int64_t n_pixels = n_items, n_values = n_ints * n_diffs;
-    const int64_t first_int = n_ints * SHARE / SHARES, stop_int = n_ints * (SHARE + 1) / SHARES;
     const Samples s = {data,     data_int,      data_group,   groupdq, dq_int,
                        dq_group, (int)n_groups, (int)n_diffs, later};
     const Limits limits = {(int)is_single_pass, (int)has_neighbours, limit_2, limit_3, limit_4,
                            least, most};
-    EACH_SHARED(number, N_PIECES(n_pixels))
+    COMMON(Hand, hand);
+    EACH_PIECE(number, N_PIECES(n_pixels))
     {
         const Piece p = piece_of(number, n_pixels, memory, n_values);
-        for (int64_t i = first_int; i < stop_int; i++) {
-            for (int64_t g = 0; g < n_groups; g++)
-                copy_flags(&p, groupdq + i * dq_int + g * dq_group,
-                           flagged + (i * n_groups + g) * n_pixels);
-            for (int v = 0; v < p.n_vectors; v++)
-                take_differences(&s, i, p.starts[v], load_row(gain + p.starts[v]),
-                                 p.differences[v] + i * n_diffs * ROW);
-        }
-        wait_for_shares();
-        for (int v = 0; v < p.n_vectors; v++) {
+        take_piece(&p, &s, gain, (int)n_ints, n_pixels, flagged);
+        wait_for_team();
+        EACH_VECTOR(v, p.n_vectors)
+        {
             Columns c;
             Bounds bounds;
             c.values = p.differences[v];
-            c.n = n_values;
-            c.first = first_int * n_diffs;
-            c.stop = stop_int * n_diffs;
+            c.hand = hand;
+            c.n = (int)n_values;
             find_bounds(&c, read_var + p.starts[v], &limits, &bounds);
             flag_differences(&c, &bounds, &limits, &s, p.starts[v], n_pixels, flagged, sources,
                              any_source);

@@ -7,14 +7,15 @@
 typedef struct {
     int start, stop, is_tied;
     float next; /* the value of rank `stop` */
-    float values[MOST_HELD];
+    float *values;
 } Window;
 
 /* Fill windows with the values in the brackets; of a tie nothing is gathered. */
 DEVICE void gather(const Columns *c, const Brackets *b, Window *const *windows)
 {
-    floats held[MOST_HELD], next = filled(INFINITY), low = b->high;
-    int n_held[COLUMNS], most = 0;
+    floats *held = c->hand->held, next = filled(INFINITY), low = b->high;
+    int *n_held = c->hand->n_held, most = 0;
+    wait_for_shares();
     EACH_COLUMN(k)
     {
         n_held[k] = 0;
@@ -23,21 +24,23 @@ DEVICE void gather(const Columns *c, const Brackets *b, Window *const *windows)
         most = n > most ? n : most;
         PART(low, k) = PART(b->low, k);
     }
-    for (int i = 0; i < most; i++) held[i] = filled(INFINITY);
-    for (int64_t i = c->first; i < c->stop; i++) {
+    EACH_ROW(i, most) held[i] = filled(INFINITY);
+    wait_for_shares();
+    EACH_ROW(i, c->n)
+    {
         const floats x = row_of(c, i);
         const ints is_below = IS_BELOW(x, b->high);
         next = smaller_of(nan_where(is_below, x), next);
-        EACH_MARKED(k, is_below & ~IS_BELOW(x, low)) PART(held[n_held[k]++], k) = PART(x, k);
+        EACH_MARKED(k, is_below & ~IS_BELOW(x, low)) PART(held[NEXT(n_held[k])], k) = PART(x, k);
     }
     next = smallest_of_shares(next);
-    exchange_gathered(held, n_held);
-    sort_rows(held, most);
+    sort_common_rows(held, most);
     EACH_COLUMN(k) if (windows[k])
     {
         windows[k]->next = PART(next, k);
-        for (int i = 0; i < n_held[k]; i++) windows[k]->values[i] = PART(held[i], k);
+        EACH_ROW(i, n_held[k]) windows[k]->values[i] = PART(held[i], k);
     }
+    wait_for_shares();
 }
 
 /* Fill windows around a rank of each column, where there is a window to be filled. */
@@ -59,7 +62,7 @@ DEVICE void find_windows(const Columns *c, const int *rank, int is_middle, Windo
         windows[k]->start = PART(b.n_low, k);
         windows[k]->stop = PART(b.n_high, k);
         windows[k]->is_tied = PART(b.n_high, k) - PART(b.n_low, k) > MOST_HELD;
-        windows[k]->values[0] = PART(b.low, k);
+        windows[k]->values[0] = PART(b.low, k); /* of a tie */
     }
     gather(c, &b, windows);
 }
@@ -85,6 +88,7 @@ DEVICE void medians_of(const Columns *c, double *medians)
     int rank[COLUMNS];
     EACH_COLUMN(k)
     {
+        windows[k].values = c->hand->windows[k][0];
         which[k] = PART(c->n_valid, k) > 0 ? &windows[k] : 0;
         rank[k] = (PART(c->n_valid, k) - 1) / 2;
     }

@@ -119,6 +119,7 @@ DEVICE void range_by_removal(const Columns *c, const double *read_var, const Lim
         s->stop = n;
         s->is_done = n == 0;
         for (int w = 0; w < 3; w++) {
+            s->windows[w].values = c->hand->windows[k][w];
             s->windows[w].start = s->windows[w].stop = 0;
             s->windows[w].is_tied = 1;
         }
@@ -129,6 +130,7 @@ DEVICE void range_by_removal(const Columns *c, const double *read_var, const Lim
         s->windows[TOP].values[0] = PART(c->largest, k);
         s->windows[BOTTOM].next = s->windows[TOP].next = NAN; /* unknown */
     }
+    wait_for_shares();
     for (;;) {
         int n_wanted = 0, place = 0;
         EACH_COLUMN(k)

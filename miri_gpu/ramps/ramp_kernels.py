@@ -7,7 +7,8 @@ from miri_gpu.containers import Array, Ramps
 
 _FEWEST_PIXELS = 16  # the widest vector of a CPU
 _PIXELS_AT_ONCE = 64  # of which a CPU holds the differences
-_SHARES = 4  # threads of a GPU that share a pixel's integrations
+_SHARES = 32  # threads of a GPU that share a pixel
+_BYTES_OF_HAND = 4104  # what they have in common, as brackets.h says
 
 
 def run_on(ramps: Ramps, *references: Array, xp) -> bool:
@@ -82,8 +83,8 @@ def flag_jumps(ramps, read_var, gain, groups, *, single_pass, limits, neighbours
     n_marked = 0 if neighbours is None else n_ints * n_groups
     sources = xp.zeros((n_marked, n_rows, n_cols), dtype=xp.uint8)
     any_source = xp.zeros(n_marked, dtype=xp.uint8)
-    # a GPU has differences of all pixels at once, in eights; a CPU touches the first columns only
-    n_columns = max(n_rows * n_cols + 7, _PIXELS_AT_ONCE)
+    # a GPU has differences of all pixels at once; a CPU touches the first columns only
+    n_columns = max(n_rows * n_cols, _PIXELS_AT_ONCE)
     memory = xp.empty((n_ints * len(groups), n_columns), dtype=xp.float32)
     flagged = xp.empty(ramps.data.shape, dtype=xp.uint8)
     kernels.launch(
@@ -93,7 +94,7 @@ def flag_jumps(ramps, read_var, gain, groups, *, single_pass, limits, neighbours
         xp.asarray(groups, dtype=xp.int32), n_ints, n_groups, len(groups),
         int(single_pass), *limits, int(neighbours is not None), least, most,
         memory, flagged, sources, any_source,
-        threads_per_item=_SHARES,
+        threads_per_item=_SHARES, shared_bytes_per_item=_BYTES_OF_HAND,
     )  # fmt: skip
     if neighbours is not None:
         kernels.launch(
