@@ -90,9 +90,7 @@ def from_file(settings: SimulationSettings, backend: Backend, folder: Path, repe
     ceiling = ceilings.input_ceiling(segment.path, backend)
 
     def reduce(stopwatch: Stopwatch) -> None:
-        with stopwatch.stage("upload"):
-            held = job.upload(segment)
-        reduce_segment(segment, replace(job, progress=stopwatch), held=held)
+        reduce_segment(segment, replace(job, progress=stopwatch))
 
     return _measured(reduce, repeat, raw_bytes(settings), ceiling)
 

@@ -9,7 +9,7 @@ import ctypes
 import importlib
 import os
 import re
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,6 +28,8 @@ _MIN_DRIVER_CUDA13 = 580  # the first driver series that runs CUDA 13
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as malloc.h has them
 # of an array whose memory is kept for others; the smaller one is the most that glibc once allowed
 _LARGEST_KEPT_BYTES = (1 << 30, 32 << 20)
+_MOST_UPLOADING = 12  # threads that fill memory for a GPU to copy from
+_BYTES_STAGED = 4 << 20  # by each of them at a time, but for single items that are larger
 _FALLBACK_MEMORY_BYTES = 2 * 1024**3  # where the system does not say what is free
 
 
@@ -79,25 +81,31 @@ class Backend:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         return numbers if visible is None else visible.split(",")[: len(numbers)]
 
-    def copy_in_pieces(self, array: np.ndarray) -> Any:
-        """Copy a host array of any strides to the device.
+    def upload(self, array: np.ndarray) -> Any:
+        """Copy a host array of any strides to the device; for large ones.
 
-        Piece after piece of its first axis is put where a GPU copies from by itself.
+        Several threads put piece after piece of its first axis where a GPU copies from by itself.
         """
         if not self.on_gpu:
             return self.to_device(np.ascontiguousarray(array))
-        copied = self.xp.empty(array.shape, array.dtype)
-        staging = self.staging()
-        n_most = max(1, staging.n_bytes * len(array) // max(1, array.nbytes))
-        for start in range(0, len(array), n_most):
-            piece = array[start : start + n_most]
-            staging.send(copied[start : start + n_most], lambda out, p=piece: np.copyto(out, p))
-        staging.finish()
-        return copied
+        uploaded = self.xp.empty(array.shape, array.dtype)
+        self.synchronize()  # then nobody uses this memory any more
+        n_most = max(1, _BYTES_STAGED * len(array) // max(1, array.nbytes))
+        starts = range(0, len(array), n_most)
+        n_threads = max(1, min(_MOST_UPLOADING, usable_cores(), len(starts)))
 
-    def staging(self) -> "Staging":
-        """A way for pieces of the host's memory to a GPU; for one thread."""
-        return Staging(self.xp)
+        def send(number: int) -> None:
+            stream = _stream(self.xp, -1 - number)  # another than those that compute
+            staging = _Staging(self.xp, stream)
+            for start in starts[number::n_threads]:
+                piece = slice(start, start + n_most)
+                staging.send(array[piece], uploaded[piece])
+            stream.synchronize()
+
+        with ThreadPoolExecutor(n_threads, thread_name_prefix="upload") as threads:
+            for _ in threads.map(send, range(n_threads)):
+                pass
+        return uploaded
 
     def use_stream(self, number: int) -> None:
         """Let this thread's work on a GPU go on beside that of other threads."""
@@ -136,43 +144,27 @@ class Backend:
             self.xp.cuda.get_current_stream().synchronize()
 
 
-class Staging:
-    """Memory from which a GPU copies by itself: one half of it is filled while the other is copied.
+class _Staging:
+    """Memory from which a GPU copies by itself: one half of it is filled while the other is copied."""
 
-    Attributes
-    ----------
-    n_bytes : int
-        That are sent at a time, at most, but for single items that are larger.
-    """
-
-    n_bytes = 16 << 20
-
-    def __init__(self, xp: ModuleType):
-        self._xp = xp
-        self._stream = xp.cuda.get_current_stream()
-        self._copied = [xp.cuda.Event(disable_timing=True) for _ in range(2)]
+    def __init__(self, xp: ModuleType, stream: Any):
+        self._stream = stream
         self._halves: list[np.ndarray | None] = [None, None]
+        self._copied = [xp.cuda.Event(disable_timing=True) for _ in range(2)]
 
-    def send(self, target: Any, fill: Callable[[np.ndarray], None]) -> None:
-        """Copy what `fill` writes into an array like the target, which is on the device.
-
-        It may still be on its way when this returns.
-        """
+    def send(self, piece: np.ndarray, target: Any) -> None:
+        """Copy a piece to the device; it may still be on its way when this returns."""
         self._halves.reverse()
         self._copied.reverse()
         half, copied = self._halves[0], self._copied[0]
         copied.synchronize()
-        if half is None or half.nbytes < target.nbytes:
+        if half is None or half.nbytes < piece.nbytes:
             empty_pinned = importlib.import_module("cupyx").empty_pinned
-            half = self._halves[0] = empty_pinned(max(target.nbytes, self.n_bytes), np.uint8)
-        staged = half[: target.nbytes].view(target.dtype).reshape(target.shape)
-        fill(staged)
+            half = self._halves[0] = empty_pinned(max(piece.nbytes, _BYTES_STAGED), np.uint8)
+        staged = half[: piece.nbytes].view(piece.dtype).reshape(piece.shape)
+        np.copyto(staged, piece)
         target.set(staged, stream=self._stream)
         copied.record(self._stream)
-
-    def finish(self) -> None:
-        """Wait until all has arrived."""
-        self._stream.synchronize()
 
 
 def namespace(*arrays: Any) -> ModuleType:

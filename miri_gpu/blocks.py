@@ -17,7 +17,6 @@ from miri_gpu.storage import Room
 log = logging.getLogger(__name__)
 
 _SHARE_OF_FREE_MEMORY = 0.75
-_BLOCKS_OF_A_THREAD = 4  # at least, where there are several threads
 _ITEMS_OF_A_BLOCK = 4  # at least, where the memory has room for them
 
 
@@ -30,6 +29,8 @@ class Sizes:
     bytes_per_block, bytes_per_pass : int
         At most; see Workers.
     most_threads : int
+    blocks_per_thread : int
+        At least, where there are several threads.
     temporaries : int
         Peak memory of a block over its samples.
     share : float
@@ -39,14 +40,18 @@ class Sizes:
     bytes_per_block: int
     bytes_per_pass: int
     most_threads: int
+    blocks_per_thread: int
     temporaries: int
     share: float
 
 
 # a pass stays in the cache of a core; a block holds several, to share its halo and its fixed costs
-_CPU = Sizes(16 << 20, 4 << 20, most_threads=1 << 10, temporaries=6, share=0.25)
-# a block has pixels enough for all of a GPU's threads; while one computes, others read and copy
-_GPU = Sizes(4 << 30, 1 << 30, most_threads=4, temporaries=4, share=0.5)
+_CPU = Sizes(
+    16 << 20, 4 << 20, most_threads=1 << 10, blocks_per_thread=4, temporaries=6, share=0.25
+)
+# a block has pixels enough for all of a GPU's threads; what Python does for one takes longer than
+# for many of a CPU's, and goes on while the GPU computes with another
+_GPU = Sizes(4 << 30, 1 << 30, most_threads=2, blocks_per_thread=1, temporaries=4, share=0.5)
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ class Workers:
         Of these, how many go through a chain of steps together.
     bytes_in_work : int
         Samples that the blocks of all threads may have in memory.
+    blocks_per_thread : int
+        At least, where there are several threads.
     room : Room
         For what is kept of a whole segment.
     backend : Backend or None
@@ -72,6 +79,7 @@ class Workers:
     bytes_per_block: int
     bytes_per_pass: int = _CPU.bytes_per_pass
     bytes_in_work: int = 0
+    blocks_per_thread: int = _CPU.blocks_per_thread
     room: Room = field(default_factory=Room)
     backend: Backend | None = None
 
@@ -108,6 +116,7 @@ class Workers:
             bytes_per_block=min(sizes.bytes_per_block, in_work // n_threads),
             bytes_per_pass=sizes.bytes_per_pass,
             bytes_in_work=in_work,
+            blocks_per_thread=sizes.blocks_per_thread,
             room=Room.of(backend, memory_bytes, n_sharing, scratch),
             backend=backend,
         )
@@ -129,7 +138,7 @@ class Workers:
         """
         n_most = self.bytes_per_block // bytes_per_item
         if self.n_threads > 1:
-            n_most = min(n_most, -(-(stop - start) // (_BLOCKS_OF_A_THREAD * self.n_threads)))
+            n_most = min(n_most, -(-(stop - start) // (self.blocks_per_thread * self.n_threads)))
         return evenly_cut(start, stop, n_most)
 
     def passes(self, n_items: int, bytes_per_item: int) -> list[slice]:

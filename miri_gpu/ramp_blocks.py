@@ -24,13 +24,15 @@ from miri_gpu.ramps import jumps, saturation
 from miri_gpu.ramps.emi import EmiModel
 from miri_gpu.ramps.self_calibration import LinearityCalibration
 from miri_gpu.raw_calibration import RawCalibration
-from miri_gpu.raw_samples import decode_samples, encoded_samples, upload_samples
+from miri_gpu.raw_samples import decode_samples, encoded_samples
 from miri_gpu.read_ahead import read_ahead
 from miri_gpu.recipe import Recipe
 from miri_gpu.segments import Segment
 from miri_gpu.storage import Store
 
 log = logging.getLogger(__name__)
+
+_PARTS_OF_A_SEGMENT = 6  # at least: the first of them has to wait
 
 
 @dataclass(frozen=True)
@@ -71,23 +73,19 @@ class Job:
         """Whether the raw samples of a segment fit the memory, where the system then keeps them."""
         return segment.samples.n_bytes <= self.workers.room.bytes_of_samples
 
-    def upload(self, segment: Segment) -> Array | None:
-        """All raw samples of a segment on the device; None where they are read by blocks.
+    def rows_held(self, segment: Segment, n_halo: int) -> int | None:
+        """How many rows of a segment are read at a time; None where they stay in their file.
 
-        That is so where they do not fit there, and where the host computes.
+        On a GPU so many that one part is on its way while the one before is computed with.
         """
-        samples = segment.samples
-        fits = 2 * samples.n_bytes <= self.workers.room.bytes_of_uploads  # the next is read ahead
-        if not (self.backend.on_gpu and fits and samples.travelling_dtype == np.uint16):
-            return None
-        try:
-            return upload_samples(samples, self.backend)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-        log.warning("out of memory with the samples of %s: read by blocks", segment.path.name)
-        self.backend.release_memory()
-        return None
+        room, bytes_per_row = self.workers.room, segment.samples.n_bytes // detector.N_ROWS
+        limits = []
+        if self.backend.on_gpu:
+            limits += [-(-detector.N_ROWS // _PARTS_OF_A_SEGMENT)]
+            limits += [room.bytes_of_uploads // 2 // bytes_per_row - 2 * n_halo]
+        if not self.maps(segment):
+            limits += [room.bytes_of_samples // 2 // bytes_per_row - 2 * n_halo]
+        return min(limits, default=None)
 
     @cached_property
     def median_gain(self) -> float:
@@ -158,10 +156,21 @@ class Stretch:
             held=None if self.held is None else self.held[ints],
         )
 
-    def holding(self, rows: slice) -> "Stretch":
-        """The same, with the samples of some rows in memory."""
-        read = self.segment.samples.read_rows(rows, self.integrations)
-        return replace(self, held=encoded_samples(read), held_from=rows.start)
+    def holding(self, rows: slice, job: Job) -> "Stretch":
+        """The same, with the samples of some rows in memory: in that of a GPU, if it has room."""
+        if job.maps(self.segment):
+            samples = self.samples(rows)
+        else:
+            read = self.segment.samples.read_rows(rows, self.integrations)
+            samples = encoded_samples(read)
+        try:
+            return replace(self, held=job.backend.upload(samples), held_from=rows.start)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        log.warning("out of memory with the samples of %d rows: read by blocks", len(samples[0, 0]))
+        job.backend.release_memory()
+        return self
 
     @property
     def travelling_dtype(self) -> np.dtype:
@@ -195,9 +204,9 @@ def walk_rows(
 ) -> None:
     """Run some work on every row, by blocks of rows with all integrations of the stretch.
 
-    Where the raw samples are on the device, nothing is read. Where they fit the memory, the system
-    keeps what it has read of them; else many rows at a time are read, while the blocks of those
-    before are in work.
+    Many rows at a time are read, and copied to a GPU, while the blocks of those before are in work.
+    A host that has memory for all raw samples leaves it to the system what to read, and keep, of
+    the file.
 
     Parameters
     ----------
@@ -205,19 +214,18 @@ def walk_rows(
     task : what progress is reported as
     n_beside : integrations beside those of the stretch that a block takes
     """
-    segment, room = stretch.segment, job.workers.room
+    segment = stretch.segment
     bytes_per_row = segment.n_groups * detector.N_COLS * 4 * (len(stretch.integrations) + n_beside)
     workers = job.workers.fitting(bytes_per_row)
-    raw_bytes_per_row = segment.samples.n_bytes // detector.N_ROWS
-    if stretch.held is not None or job.maps(segment):
-        if stretch.held is None:
-            segment.samples.ask_for()
+    halo = block_halo(job.recipe, segment.readout)
+    n_held = job.rows_held(segment, halo)
+    if job.maps(segment):
+        segment.samples.ask_for()
+    if n_held is None:
         parts, loaded = [rows], iter([(rows, stretch)])
-    else:  # one part in work, one being read
-        halo = block_halo(job.recipe, segment.readout)
-        n_most = room.bytes_of_samples // 2 // raw_bytes_per_row - 2 * halo
-        parts = evenly_cut(rows.start, rows.stop, n_most)
-        loaded = read_ahead(lambda part: (part, stretch.holding(grown(part, halo))), parts)
+    else:
+        parts = evenly_cut(rows.start, rows.stop, n_held)
+        loaded = read_ahead(lambda part: (part, stretch.holding(grown(part, halo), job)), parts)
 
     def blocks_of(part: slice) -> list[slice]:
         return workers.cut(part.start, part.stop, bytes_per_row)
@@ -309,11 +317,9 @@ def read_raw(stretch: Stretch, rows: slice, job: Job) -> Array:
     What is on the device already stays where it is: where the host computes, in the file.
     """
     if stretch.held is None and not job.maps(stretch.segment):
-        stretch = stretch.holding(rows)
+        stretch = stretch.holding(rows, job)
     samples = stretch.samples(rows)
-    if isinstance(samples, job.backend.xp.ndarray):
-        return samples
-    return job.backend.copy_in_pieces(samples)
+    return samples if isinstance(samples, job.backend.xp.ndarray) else job.backend.upload(samples)
 
 
 def block_of(stretch: Stretch, rows: slice, job: Job) -> Block:

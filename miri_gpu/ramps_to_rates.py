@@ -22,7 +22,6 @@ from miri_gpu.ramp_blocks import (
     Stretch,
     cut_block,
     grown,
-    integrations_of,
     jump_halo,
     load_rows,
     walk_rows,
@@ -69,15 +68,11 @@ class Fit:
 
 
 def segment_to_rates(
-    segment: Segment,
-    job: Job,
-    take_ramps: Callable[[slice, Ramps], None] | None = None,
-    held: Array | None = None,
+    segment: Segment, job: Job, take_ramps: Callable[[slice, Ramps], None] | None = None
 ) -> Store:
     """Reduce the ramps of a segment to rates; the main loop of stage 1.
 
     `take_ramps` is called, from several threads, with rows and their ramps as they are fitted.
-    `held` are the raw samples of the segment, where they are on the device already.
 
     Returns
     -------
@@ -85,9 +80,7 @@ def segment_to_rates(
         The planes of a Fit.
     """
     kept = job.plan.integrations(segment)
-    if held is not None:
-        held = integrations_of(held, kept)
-    stretch = Stretch(segment, kept, measure_frames(segment, kept, job), held=held)
+    stretch = Stretch(segment, kept, measure_frames(segment, kept, job))
     before, after = edge_stretches(segment, job)
     planes = planes_of_fit(len(kept) * job.plan.n_parts, job)
     fits = job.workers.room.store(planes, xp=job.backend.xp)

@@ -7,7 +7,6 @@ Ramps that were written by a pipeline are float32 already.
 
 import math
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -15,13 +14,10 @@ from threading import Thread
 import numpy as np
 
 from miri_gpu import kernels
-from miri_gpu.backend import Backend, Staging, usable_cores
-from miri_gpu.blocks import evenly_cut
 from miri_gpu.containers import Array
 from miri_gpu.errors import SegmentError
 from miri_gpu.ramps.ramp_kernels import images
 
-_MOST_READERS = 8  # threads that read a file together
 _FRAMES_AHEAD = 512  # that the system is asked for before the first of them is waited for
 
 
@@ -88,11 +84,6 @@ class SampleFile:
         if file.readinto(buffer) != len(buffer):
             raise SegmentError(f"{self.path}: truncated while it was read")
 
-    def read_into(self, buffer: np.ndarray, start: int) -> None:
-        """Read the bytes from `start` on, counted from the first sample, until a buffer is full."""
-        with self.path.open("rb", buffering=0) as file:
-            self._read_into(buffer, file, self.offset + start)
-
     def ask_for(self) -> None:
         """Ask the system to read all of it, soon and in order, into the memory that is free."""
         if hasattr(os, "posix_fadvise"):
@@ -101,30 +92,6 @@ class SampleFile:
     def _ask_for(self) -> None:
         with self.path.open("rb") as file:
             os.posix_fadvise(file.fileno(), self.offset, self.n_bytes, os.POSIX_FADV_WILLNEED)
-
-
-def upload_samples(samples: SampleFile, backend: Backend) -> Array:
-    """Raw samples of a whole file to a GPU, as they travel; several threads read.
-
-    Each reads a piece while the one before is copied to the device.
-    """
-    uploaded = backend.xp.empty(samples.shape, samples.travelling_dtype)
-    backend.synchronize()  # then nobody uses this memory any more
-    flat = uploaded.reshape(-1).view(np.uint8)
-    pieces = evenly_cut(0, samples.n_bytes, Staging.n_bytes)
-    n_threads = min(_MOST_READERS, usable_cores(), len(pieces))
-
-    def read(number: int) -> None:
-        backend.use_stream(-1 - number)  # others than those that compute
-        staging = backend.staging()
-        for piece in pieces[number::n_threads]:
-            staging.send(flat[piece], lambda out, at=piece.start: samples.read_into(out, at))
-        staging.finish()
-
-    with ThreadPoolExecutor(n_threads, thread_name_prefix="reader") as readers:
-        for _ in readers.map(read, range(n_threads)):
-            pass
-    return uploaded
 
 
 def encoded_samples(raw: np.ndarray) -> np.ndarray:

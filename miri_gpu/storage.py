@@ -40,7 +40,7 @@ class Room:
     bytes_of_samples : int
         Raw samples in memory.
     bytes_of_uploads : int
-        Raw samples of whole segments, where a GPU computes.
+        Raw samples in the memory of a GPU.
     folder : Path or None
         Of the file; None where the system keeps temporary files.
     """

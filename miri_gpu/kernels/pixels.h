@@ -27,6 +27,7 @@
 /* Pixels of the piece that starts at `start`. */
 DEVICE int pixels_of(int64_t start, int64_t n_pixels)
 {
+    if (PIXELS == 1) return 1;
     return n_pixels - start < PIXELS ? (int)(n_pixels - start) : PIXELS;
 }
 

@@ -3,10 +3,16 @@
 #define PIXELS 256
 #include "pixels.h"
 
-#ifdef __CUDACC__ /* how many integrations of a sample are done together, which need the same places */
+/* TOGETHER: how many integrations of a sample are done together. What is written several times is
+ * worked on where it belongs, in the cache of a CPU, or in registers of a GPU. */
+#ifdef __CUDACC__
 #define TOGETHER 16
+#define WORKED_ON(type, name, place) type name[1]
+#define PUT_BACK(name, place) (place)[0] = name[0]
 #else
 #define TOGETHER 1
+#define WORKED_ON(type, name, place) type *name = (place)
+#define PUT_BACK(name, place)
 #endif
 
 /* Horner's rule, as the array version computes it; the coefficients of a pixel are n_pixels apart.
@@ -91,9 +97,10 @@ KERNEL void calibrate_ramps(
         const int n_here = pixels_of(start, n_pixels);
         const float *x = data + integration * data_int + group * data_group + start;
         const uint8_t *dq = groupdq + integration * dq_int + group * dq_group + start;
-        float *y = result + plane * n_pixels + start;
+        WORKED_ON(float, y, result + plane * n_pixels + start);
         for (int l = 0; l < n_here; l++) y[l] = x[l];
         correct(&c, integration, group, start, n_here, dq, y);
+        PUT_BACK(y, result + plane * n_pixels + start);
     }
 }
 
@@ -174,8 +181,8 @@ KERNEL void calibrate_raw(
             const int64_t plane = integration * n_groups + group;
             const uint16_t *x = raw + integration * raw_int + group * raw_group + start;
             const uint8_t flags = group_flags[first * n_groups + plane];
-            float *y = data + plane * n_pixels + start;
-            uint8_t *dq = groupdq + plane * n_pixels + start;
+            WORKED_ON(float, y, data + plane * n_pixels + start);
+            WORKED_ON(uint8_t, dq, groupdq + plane * n_pixels + start);
             for (int l = 0; l < n_here; l++) y[l] = decoded(x[l]);
             for (int l = 0; l < n_here; l++) dq[l] = pixel_flags[start + l] | flags;
             if (full) {
@@ -186,6 +193,8 @@ KERNEL void calibrate_raw(
                 }
             }
             correct(&c, first + integration, group, start, n_here, dq, y);
+            PUT_BACK(y, data + plane * n_pixels + start);
+            PUT_BACK(dq, groupdq + plane * n_pixels + start);
         }
     }
 }
