@@ -16,6 +16,7 @@
 #endif
 #define MOST_SAMPLED 256
 #define ROWS_PER_SAMPLED 16
+#define SHARE_OF_SPARE 8
 #define MOST_ROUNDS 200
 
 /* What a search has at hand: a sample, or the values that it has come down to, and windows. */
@@ -27,13 +28,16 @@ typedef struct {
     int n_held[COLUMNS];
 } Hand;
 
-/* Columns of `n` rows; what counts are their sizes, without the sign, where `is_size`. */
+/* Columns of `n` rows; what counts are their sizes, without the sign, where `is_size`. Where these
+ * are a part of the values only, n_below others are smaller, and next_above the smallest of those
+ * that are larger. spare: for n / SHARE_OF_SPARE values, or null. */
 typedef struct {
     const float *values;
+    float *spare;
     Hand *hand;
     int n, is_size;
-    floats smallest, largest;
-    ints n_valid;
+    floats smallest, largest, next_above;
+    ints n_valid, n_below;
 } Columns;
 
 /* The values from low up to high, of which one has the rank that is sought: there are n_low and
@@ -105,8 +109,8 @@ DEVICE void count_below(const Columns *c, floats low, floats high, ints *n_low, 
         a -= IS_BELOW(x, low);
         b -= IS_BELOW(x, high);
     }
-    *n_low = sum_of_shares(a);
-    *n_high = sum_of_shares(b);
+    *n_low = sum_of_shares(a) + c->n_below;
+    *n_high = sum_of_shares(b) + c->n_below;
 }
 
 /* Move both ends of the brackets to the values nearest to them. */
@@ -225,8 +229,37 @@ DEVICE int is_open(const Brackets *b, int k)
            key_of(PART(b->high, k)) - key_of(PART(b->low, k)) > 1;
 }
 
+/* From now on look at the values in a bracket only, where these are few of many: a GPU puts them
+ * next to one another. */
+DEVICE void look_inside(Columns *c, const Brackets *b)
+{
+#ifdef __CUDACC__
+    const int n = b->n_high - b->n_low;
+    if (c->spare == 0 || n > c->n / SHARE_OF_SPARE) return;
+    int *n_inside = c->hand->n_held;
+    floats next = c->next_above;
+    n_inside[0] = 0;
+    wait_for_shares();
+    EACH_ROW(i, c->n)
+    {
+        const floats x = row_of(c, i);
+        if (x >= b->high && x < next) next = x;
+        if (x >= b->low && x < b->high) c->spare[NEXT(n_inside[0])] = x;
+    }
+    wait_for_shares();
+    c->next_above = smallest_of_shares(next);
+    c->n_below = b->n_low;
+    c->values = c->spare;
+    c->spare = 0;
+    c->n = n;
+    c->is_size = 0;
+#else
+    (void)c, (void)b;
+#endif
+}
+
 /* Narrow the brackets around the ranks of the columns where they are wanted. */
-DEVICE void narrow(const Columns *c, const int *rank, const int *is_wanted, int is_middle,
+DEVICE void narrow(Columns *c, const int *rank, const int *is_wanted, int is_middle,
                    Brackets *b)
 {
     Sample sample;
@@ -250,6 +283,7 @@ DEVICE void narrow(const Columns *c, const int *rank, const int *is_wanted, int 
             n_loose += n_failed[k] == 1;
         }
         if (n_open == 0) break;
+        look_inside(c, b);
         if (n_loose && !is_tight) { /* most of the values may be in a small part of a bracket */
             tighten(c, b);
             is_tight = 1;

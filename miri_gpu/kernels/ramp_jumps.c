@@ -12,7 +12,7 @@
 
 #define VECTORS (PIXELS / COLUMNS)
 #ifdef __CUDACC__ /* working memory: all of it at once on a GPU, used again on a CPU */
-#define COLUMNS_FROM(memory, vector, start, n) ((memory) + (start) * (n))
+#define COLUMNS_FROM(memory, vector, start, n) ((memory) + (start) * ((n) + (n) / SHARE_OF_SPARE))
 #else
 #define COLUMNS_FROM(memory, vector, start, n) ((memory) + (vector) * COLUMNS * (n))
 #endif
@@ -223,8 +223,8 @@ DEVICE void flag_differences(const Columns *c, const Bounds *b, const Limits *li
  *
  * data, groupdq: images (n_ints, n_groups), of n_pixels next to one another, whose integrations
  * and groups are `.._int` and `.._group` values apart. later: the group that each difference leads
- * to. The others as Limits has them. memory: for n_ints * n_diffs differences of as many pixels as
- * are worked on at once. flagged: new flags, without gaps. sources: (n_ints, n_groups, n_pixels),
+ * to. The others as Limits has them. memory: for 9/8 of the n_ints * n_diffs differences of as many
+ * pixels as are worked on at once. flagged: new flags, without gaps. sources: (n_ints, n_groups, n_pixels),
  * whether the neighbours are to be flagged, and any_source (n_ints, n_groups), whether a pixel's
  * are; both zero, and not touched unless has_neighbours.
  */
@@ -253,8 +253,11 @@ KERNEL void find_jumps(
             Columns c;
             Bounds bounds;
             c.values = p.differences[v];
+            c.spare = p.differences[v] + n_values;
             c.hand = hand;
             c.n = (int)n_values;
+            c.n_below = (ints)filled(0.0f);
+            c.next_above = filled(INFINITY);
             find_bounds(&c, read_var + p.starts[v], &limits, &bounds);
             flag_differences(&c, &bounds, &limits, &s, p.starts[v], n_pixels, flagged, sources,
                              any_source);

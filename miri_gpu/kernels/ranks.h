@@ -13,7 +13,7 @@ typedef struct {
 /* Fill windows with the values in the brackets; of a tie nothing is gathered. */
 DEVICE void gather(const Columns *c, const Brackets *b, Window *const *windows)
 {
-    floats *held = c->hand->held, next = filled(INFINITY), low = b->high;
+    floats *held = c->hand->held, next = c->next_above, low = b->high;
     int *n_held = c->hand->n_held, most = 0;
     wait_for_shares();
     EACH_COLUMN(k)
@@ -44,8 +44,10 @@ DEVICE void gather(const Columns *c, const Brackets *b, Window *const *windows)
 }
 
 /* Fill windows around a rank of each column, where there is a window to be filled. */
-DEVICE void find_windows(const Columns *c, const int *rank, int is_middle, Window *const *windows)
+DEVICE void find_windows(const Columns *all, const int *rank, int is_middle,
+                         Window *const *windows)
 {
+    Columns here = *all, *c = &here;
     Brackets b;
     int is_wanted[COLUMNS];
     b.low = b.high = c->smallest;

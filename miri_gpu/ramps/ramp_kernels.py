@@ -85,7 +85,8 @@ def flag_jumps(ramps, read_var, gain, groups, *, single_pass, limits, neighbours
     any_source = xp.zeros(n_marked, dtype=xp.uint8)
     # a GPU has differences of all pixels at once; a CPU touches the first columns only
     n_columns = max(n_rows * n_cols, _PIXELS_AT_ONCE)
-    memory = xp.empty((n_ints * len(groups), n_columns), dtype=xp.float32)
+    n_values = n_ints * len(groups)
+    memory = xp.empty((n_values + n_values // 8, n_columns), dtype=xp.float32)
     flagged = xp.empty(ramps.data.shape, dtype=xp.uint8)
     kernels.launch(
         xp, "find_jumps", n_rows * n_cols,
