@@ -20,32 +20,42 @@
 #define APART COLUMNS
 #endif
 
-/* What flags a vector of ramps has, and which of them are broken: by a flag of a group that is
- * fitted, or by NaN. */
+/* What flags a vector of ramps has, and those of the groups that are fitted. */
 typedef struct {
-    ints flags, is_broken;
-} Condition;
+    ints all, fitted;
+} Flags;
 
-/* Differences of successive groups; where their number is odd, infinity in one more row. Ramps of
- * pixels farther on are fetched meanwhile. */
-DEVICE Condition take_differences(const Ramp *r, float *rows)
+/* Put the samples of the groups that are fitted in rows. Ramps of pixels farther on are fetched
+ * meanwhile. */
+DEVICE Flags take_samples(const Ramp *r, float *rows)
 {
-    floats before = load_row(r->data);
-    ints flags = load_flags(r->groupdq), is_nan = (ints)filled(0.0f);
-    for (int g = 1; g < r->n_fitted; g++) {
-        const floats now = load_row(r->data + g * r->data_group), x = now - before;
+    ints flags = (ints)filled(0.0f);
+    for (int g = 0; g < r->n_fitted; g++) {
         flags |= load_flags(r->groupdq + g * r->dq_group);
-        is_nan |= IS_NAN(x);
-        store_row(x, rows + (g - 1) * APART);
+        store_row(load_row(r->data + g * r->data_group), rows + g * APART);
         PREFETCH(r->data + g * r->data_group + 4 * COLUMNS);
         PREFETCH(r->groupdq + g * r->dq_group + 4 * COLUMNS);
+    }
+    Flags f = {flags, flags};
+    for (int g = r->n_fitted; g < r->n_groups; g++)
+        f.all |= load_flags(r->groupdq + g * r->dq_group);
+    return f;
+}
+
+/* Put differences of successive groups in the place of samples; where their number is odd, infinity
+ * in one more row. Returns where there is NaN. */
+DEVICE ints take_differences(const Ramp *r, float *rows)
+{
+    floats before = load_row(rows);
+    ints is_nan = (ints)filled(0.0f);
+    for (int g = 1; g < r->n_fitted; g++) {
+        const floats now = load_row(rows + g * APART), x = now - before;
+        is_nan |= IS_NAN(x);
+        store_row(x, rows + (g - 1) * APART);
         before = now;
     }
     store_row(filled(INFINITY), rows + (r->n_fitted - 1) * APART);
-    Condition c = {flags, has_any(flags, 0xff) | is_nan};
-    for (int g = r->n_fitted; g < r->n_groups; g++)
-        c.flags |= load_flags(r->groupdq + g * r->dq_group);
-    return c;
+    return is_nan;
 }
 
 /* Put infinities of either sign in turn in the place of differences that are not usable, which
@@ -102,13 +112,12 @@ DEVICE ints weightings_of(const Ramp *r, const double *sample_var, const double 
 
 /* Slopes of ramps without a flag; `table` has the coefficients of a group by their weighting.
  * Samples at the same distance from the middle are taken together. */
-DEVICE floats slopes_of(const Ramp *r, const float *table, ints weightings)
+DEVICE floats slopes_of(const float *rows, int n_fitted, const float *table, ints weightings)
 {
     floats slopes = filled(0.0f);
-    for (int g = 0; g < r->n_fitted / 2; g++) {
-        const int mirror = r->n_fitted - 1 - g;
-        const floats early = load_row(r->data + g * r->data_group);
-        const floats late = load_row(r->data + mirror * r->data_group);
+    for (int g = 0; g < n_fitted / 2; g++) {
+        const int mirror = n_fitted - 1 - g;
+        const floats early = load_row(rows + g * APART), late = load_row(rows + mirror * APART);
         slopes = slopes + one_of_eight(table + mirror * 8, weightings) * (late - early);
     }
     return slopes;
@@ -192,25 +201,28 @@ KERNEL void fit_slopes(
                         first_speed,
                         0,
                         0};
-        const Condition c = take_differences(&r, rows);
+        const Flags flags = take_samples(&r, rows);
+        const ints weightings = weightings_of(&r, sample_var + start, gain + start);
+        const floats slopes = slopes_of(rows, (int)n_fitted, whole, weightings);
+        const ints is_nan = take_differences(&r, rows);
+        const ints broken = has_any(flags.fitted, 0xff) | is_nan; /* not one segment */
         ints n_usable = (ints)filled(0.0f) + (int)(n_fitted - 1);
-        if (any_of(c.is_broken)) n_usable = leave_out_unusable(&r, rows);
+        if (any_of(broken)) n_usable = leave_out_unusable(&r, rows);
         floats lower, upper;
         middle_of(rows, (int)n_fitted / 2 * 2, pairs, (int)n_pairs, &lower, &upper);
         upper = chosen(has_any(n_usable, 1), lower, upper);
-        const ints weightings = weightings_of(&r, sample_var + start, gain + start);
-        store_row(slopes_of(&r, whole, weightings) / (float)group_time, rate + out);
+        store_row(slopes / (float)group_time, rate + out);
         store_means(lower, upper, median + out);
-        const ints flags = c.flags & (JUMP_DET | PERSISTENCE | SATURATED);
-        store_ints(load_ints((const int32_t *)pixeldq + start) | flags, (int32_t *)dq + out);
-        store_ints(c.is_broken, is_broken + out);
-        EACH_MARKED(k, c.is_broken)
+        const ints kept = flags.all & (JUMP_DET | PERSISTENCE | SATURATED);
+        store_ints(load_ints((const int32_t *)pixeldq + start) | kept, (int32_t *)dq + out);
+        store_ints(broken, is_broken + out);
+        EACH_MARKED(k, broken)
         {
             const Noise noise = {gain[start + k], sample_var[start + k], 0.0, 0.0};
-            Ramp broken = r;
-            broken.data += k;
-            broken.groupdq += k;
-            fit_broken(&broken, &noise, parts, group_time, PART(n_usable, k), median + out + k,
+            Ramp own = r;
+            own.data += k;
+            own.groupdq += k;
+            fit_broken(&own, &noise, parts, group_time, PART(n_usable, k), median + out + k,
                        rate + out + k, dq + out + k, pixeldq[start + k]);
         }
     }
