@@ -47,6 +47,7 @@ def compile_source(source: str, architecture: str) -> dict[str, Usage]:
     options = [
         f"--gpu-architecture={architecture}".encode(),
         b"--fmad=false",
+        b"-ftz=true",
         b"--std=c++17",
         b"--ptxas-options=-v",
     ]

@@ -59,18 +59,27 @@ typedef union {
     int32_t bits;
 } Bits;
 
+/* CuPy has a GPU take floats that are smaller than the normal ones for 0: there are none then. */
+#ifdef __CUDACC__
+#define BITS_OF_0 0x007fffff
+#else
+#define BITS_OF_0 0
+#endif
+
 /* Integers in the order of the floats; neighbouring floats differ by 1, and both zeros are 0. */
 DEVICE int64_t key_of(float x)
 {
     Bits b;
     b.value = x;
-    return b.bits < 0 ? -(int64_t)(b.bits & 0x7fffffff) : b.bits;
+    const int64_t size = (b.bits & 0x7fffffff) > BITS_OF_0 ? (b.bits & 0x7fffffff) - BITS_OF_0 : 0;
+    return b.bits < 0 ? -size : size;
 }
 
 DEVICE float float_of(int64_t key)
 {
+    const int64_t size = key < 0 ? -key : key;
     Bits b;
-    b.bits = (int32_t)(key < 0 ? -key : key);
+    b.bits = size > 0 ? (int32_t)(size + BITS_OF_0) : 0;
     return key < 0 ? -b.value : b.value;
 }
 
