@@ -4,6 +4,7 @@
 #define __global__ __attribute__((visibility("default")))
 #define __device__
 #define __forceinline__ inline
+#define __launch_bounds__(threads, blocks)
 #define __shared__
 #include <algorithm>
 #include <cmath>
@@ -14,6 +15,9 @@
 using std::isfinite;
 using std::isnan;
 using std::min;
+
+struct alignas(16) float4 { float x, y, z, w; };
+static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 struct place { unsigned x; };
 static const unsigned WARP = 32, STACK_BYTES = 1 << 18;

@@ -80,6 +80,7 @@ def launch(
     *arguments: Any,
     threads_per_item: int = 1,
     shared_bytes_per_item: int = 0,
+    threads_per_block: int = _THREADS_PER_BLOCK,
 ) -> None:
     """Run a kernel on all items; it writes to those of its arguments that it declares so.
 
@@ -95,6 +96,8 @@ def launch(
         (bool passes for uint8_t), None for a null pointer, and numbers.
     threads_per_item, shared_bytes_per_item : int
         On a GPU, for kernels in which several threads share an item.
+    threads_per_block : int
+        On a GPU, at most; small blocks leave less of its shared memory unused.
 
     Raises
     ------
@@ -113,7 +116,7 @@ def launch(
         _host_function(kernel)(n_items, *(_host_argument(a) for a in arguments))
         return
     typed = (_device_argument(p, a) for p, a in zip(kernel.parameters, arguments, strict=True))
-    per_block = max(_THREADS_PER_BLOCK // threads_per_item, 1)
+    per_block = max(threads_per_block // threads_per_item, 1)
     if shared_bytes_per_item:
         per_block = max(min(per_block, _SHARED_BYTES_PER_BLOCK // shared_bytes_per_item), 1)
         n_of_whole_warps = per_block - per_block % max(_THREADS_PER_WARP // threads_per_item, 1)

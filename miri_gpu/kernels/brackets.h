@@ -91,17 +91,30 @@ DEVICE floats row_of(const Columns *c, int i)
     return c->is_size ? sizes_of(x) : x;
 }
 
+/* The next rows of columns from i on; NaN beyond the last. */
+DEVICE void rows_of(const Columns *c, int i, floats *x)
+{
+    load_rows(c->values + (int64_t)i * ROW, x);
+    for (int j = 0; j < AT_ONCE; j++) {
+        if (c->is_size) x[j] = sizes_of(x[j]);
+        if (AT_ONCE > 1 && i + j >= c->n) x[j] = filled(NAN);
+    }
+}
+
 /* Find the extremes of the columns, and how many values they have. */
 DEVICE void measure(Columns *c)
 {
     floats smallest = filled(INFINITY), largest = filled(-INFINITY);
     ints n_valid = (ints)filled(0.0f);
-    EACH_ROW(i, c->n)
+    EACH_ROWS(i, c->n)
     {
-        const floats x = row_of(c, i);
-        smallest = smaller_of(x, smallest);
-        largest = larger_of(x, largest);
-        n_valid -= IS_BELOW(x, filled(INFINITY));
+        floats x[AT_ONCE];
+        rows_of(c, i, x);
+        for (int j = 0; j < AT_ONCE; j++) {
+            smallest = smaller_of(x[j], smallest);
+            largest = larger_of(x[j], largest);
+            n_valid -= IS_BELOW(x[j], filled(INFINITY));
+        }
     }
     c->smallest = smallest_of_shares(smallest);
     c->largest = largest_of_shares(largest);
@@ -112,11 +125,14 @@ DEVICE void measure(Columns *c)
 DEVICE void count_below(const Columns *c, floats low, floats high, ints *n_low, ints *n_high)
 {
     ints a = (ints)filled(0.0f), b = (ints)filled(0.0f);
-    EACH_ROW(i, c->n)
+    EACH_ROWS(i, c->n)
     {
-        const floats x = row_of(c, i);
-        a -= IS_BELOW(x, low);
-        b -= IS_BELOW(x, high);
+        floats x[AT_ONCE];
+        rows_of(c, i, x);
+        for (int j = 0; j < AT_ONCE; j++) {
+            a -= IS_BELOW(x[j], low);
+            b -= IS_BELOW(x[j], high);
+        }
     }
     *n_low = sum_of_shares(a) + c->n_below;
     *n_high = sum_of_shares(b) + c->n_below;
@@ -126,12 +142,15 @@ DEVICE void count_below(const Columns *c, floats low, floats high, ints *n_low, 
 DEVICE void tighten(const Columns *c, Brackets *b)
 {
     floats smallest = filled(INFINITY), largest = filled(-INFINITY);
-    EACH_ROW(i, c->n)
+    EACH_ROWS(i, c->n)
     {
-        const floats x = row_of(c, i);
-        const floats inside = nan_where(IS_BELOW(x, b->low) | ~IS_BELOW(x, b->high), x);
-        smallest = smaller_of(inside, smallest);
-        largest = larger_of(inside, largest);
+        floats x[AT_ONCE];
+        rows_of(c, i, x);
+        for (int j = 0; j < AT_ONCE; j++) {
+            const floats inside = nan_where(IS_BELOW(x[j], b->low) | ~IS_BELOW(x[j], b->high), x[j]);
+            smallest = smaller_of(inside, smallest);
+            largest = larger_of(inside, largest);
+        }
     }
     smallest = smallest_of_shares(smallest);
     largest = largest_of_shares(largest);
@@ -249,11 +268,14 @@ DEVICE void look_inside(Columns *c, const Brackets *b)
     floats next = c->next_above;
     n_inside[0] = 0;
     wait_for_shares();
-    EACH_ROW(i, c->n)
+    EACH_ROWS(i, c->n)
     {
-        const floats x = row_of(c, i);
-        if (x >= b->high && x < next) next = x;
-        if (x >= b->low && x < b->high) c->spare[NEXT(n_inside[0])] = x;
+        floats x[AT_ONCE];
+        rows_of(c, i, x);
+        for (int j = 0; j < AT_ONCE; j++) {
+            if (x[j] >= b->high && x[j] < next) next = x[j];
+            if (x[j] >= b->low && x[j] < b->high) c->spare[NEXT(n_inside[0])] = x[j];
+        }
     }
     wait_for_shares();
     c->next_above = smallest_of_shares(next);

@@ -24,7 +24,10 @@
 #define EACH_PIECE(i, n) for (int64_t i = blockIdx.x; i < (n); i += gridDim.x)
 #define EACH_VECTOR(v, n) \
     for (int v = (int)threadIdx.x / SHARES; v < (n); v += (int)blockDim.x / SHARES)
-#define EACH_ROW(i, n) _Pragma("unroll 8") for (int i = SHARE; i < (n); i += SHARES)
+#define EACH_ROW(i, n) for (int i = SHARE; i < (n); i += SHARES)
+#define AT_ONCE 4 /* rows, that a thread reads together */
+#define EACH_ROWS(i, n) \
+    _Pragma("unroll 1") for (int i = AT_ONCE * SHARE; i < (n); i += AT_ONCE * SHARES)
 #define PART(v, k) (v)
 #define IS_BELOW(a, b) (-(int32_t)((a) < (b)))
 #define IS_EQUAL(a, b) (-(int32_t)((a) == (b)))
@@ -36,6 +39,15 @@ typedef int32_t ints;
 DEVICE floats filled(float x) { return x; }
 DEVICE floats load_row(const float *from) { return *from; }
 DEVICE void store_row(floats x, float *to) { *to = x; }
+DEVICE void load_rows(const float *from, floats *x)
+{
+    const float4 four = *(const float4 *)from;
+    x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
+}
+DEVICE void store_rows(const floats *x, float *to)
+{
+    *(float4 *)to = make_float4(x[0], x[1], x[2], x[3]);
+}
 DEVICE ints load_ints(const int32_t *from) { return *from; }
 DEVICE void store_ints(ints x, int32_t *to) { *to = x; }
 DEVICE ints load_flags(const uint8_t *from) { return *from; }
@@ -112,6 +124,8 @@ DEVICE floats largest_of_shares(floats x)
 #define EACH_PIECE(i, n) EACH(i, n)
 #define EACH_VECTOR(v, n) for (int v = 0; v < (n); v++)
 #define EACH_ROW(i, n) for (int i = 0; i < (n); i++)
+#define AT_ONCE 1
+#define EACH_ROWS(i, n) EACH_ROW(i, n)
 #define PART(v, k) ((v)[k])
 #define IS_BELOW(a, b) ((ints)((a) < (b)))
 #define IS_EQUAL(a, b) ((ints)((a) == (b)))
@@ -128,6 +142,8 @@ DEVICE floats filled(float x)
 DEVICE floats load_row(const float *from) { return *(const floats *)from; }
 
 DEVICE void store_row(floats x, float *to) { *(floats *)to = x; }
+
+DEVICE void load_rows(const float *from, floats *x) { *x = load_row(from); }
 
 DEVICE ints load_ints(const int32_t *from) { return *(const ints *)from; }
 

@@ -13,7 +13,8 @@
  * EACH runs the items one after the other on a CPU, and one per thread on a GPU. The first
  * parameter is the number of items; arrays are pointers to float, double, (u)int8_t .. (u)int64_t,
  * `const` where they are only read. Helpers are marked DEVICE. Python reads these lines: a
- * kernel's parameters stand between its name and the brace, without comments.
+ * kernel's parameters stand between its name and the brace, without comments. A source may say of how
+ * many BLOCKS_AT_ONCE a GPU's multiprocessor should have the registers.
  *
  * No contraction into fused multiply-adds, on either side: a result is the same to the bit
  * wherever it is computed (but for exp, log, pow). Suffix float constants with f.
@@ -34,9 +35,14 @@ typedef unsigned long long uint64_t;
 #define restrict __restrict__
 #define NAN __int_as_float(0x7fffffff)
 #define INFINITY __int_as_float(0x7f800000)
+#ifdef BLOCKS_AT_ONCE
+#define KERNEL extern "C" __global__ __launch_bounds__(256, BLOCKS_AT_ONCE)
+#else
 #define KERNEL extern "C" __global__
+#endif
 #define DEVICE static __device__ __forceinline__
 #define PREFETCH(address)
+#define UNROLLED _Pragma("unroll")
 #define EACH(i, n)                                                          \
     for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < (n); \
          i += gridDim.x * (int64_t)blockDim.x)
@@ -53,6 +59,7 @@ typedef unsigned long long uint64_t;
 #endif
 #define DEVICE static inline __attribute__((always_inline))
 #define PREFETCH(address) __builtin_prefetch(address)
+#define UNROLLED
 #define EACH(i, n) for (int64_t i = 0; i < (n); i++)
 
 #endif

@@ -7,12 +7,15 @@
  * may overlap the one before. On a GPU a vector is a pixel.
  */
 #define PIXELS_OF_GPU 8 /* of which floats are one sector of memory */
+#define BLOCKS_AT_ONCE 3
 #include "pixels.h"
 #include "removal.h"
 
 #define VECTORS (PIXELS / COLUMNS)
+#define FOURS(n) (((n) + 3) / 4 * 4)
 #ifdef __CUDACC__ /* working memory: all of it at once on a GPU, used again on a CPU */
-#define COLUMNS_FROM(memory, vector, start, n) ((memory) + (start) * ((n) + (n) / SHARE_OF_SPARE))
+#define COLUMNS_FROM(memory, vector, start, n) \
+    ((memory) + (start) * (FOURS(n) + FOURS((n) / SHARE_OF_SPARE)))
 #else
 #define COLUMNS_FROM(memory, vector, start, n) ((memory) + (vector) * COLUMNS * (n))
 #endif
@@ -71,22 +74,33 @@ DEVICE uint8_t without_jump_of_unusable(uint8_t dq)
 
 #ifdef __CUDACC__
 
-/* Take the differences of a piece and copy its flags: the threads of a team sample by sample, next
- * to one another where the samples are. */
+/* Take the differences of a piece and copy its flags: the threads of a team share out the pixels,
+ * which are next to one another, and take a few successive differences each. */
 DEVICE void take_piece(const Piece *p, const Samples *s, const float *gain, int n_ints,
                        int64_t n_pixels, uint8_t *flagged)
 {
     const int pixel = (int)threadIdx.x % PIXELS, first = (int)threadIdx.x / PIXELS;
-    const int step = (int)blockDim.x / PIXELS;
+    const int step = (int)blockDim.x / PIXELS, n_values = n_ints * s->n_diffs;
     if (pixel >= p->n_pixels) return;
     const int64_t start = p->start + pixel;
     const float pixel_gain = gain[start];
-    float *differences = p->differences[pixel];
-#pragma unroll 4
-    for (int row = first; row < n_ints * s->n_diffs; row += step) {
-        const int i = row / s->n_diffs, g = s->later[row % s->n_diffs];
-        differences[row] = electrons(s, i, g, start, pixel_gain) -
-                           electrons(s, i, g - 1, start, pixel_gain);
+#pragma unroll 2
+    for (int row = AT_ONCE * first; row < n_values; row += AT_ONCE * step) {
+        int i = row / s->n_diffs, d = row % s->n_diffs, g = -1;
+        float now = 0.0f, differences[AT_ONCE];
+        UNROLLED for (int j = 0; j < AT_ONCE; j++)
+        {
+            const int follows = s->later[d] - 1 == g;
+            g = s->later[d];
+            const float before = follows ? now : electrons(s, i, g - 1, start, pixel_gain);
+            now = electrons(s, i, g, start, pixel_gain);
+            differences[j] = now - before;
+            if (++d < s->n_diffs) continue;
+            d = 0;
+            g = -1;
+            if (i + 1 < n_ints) i++; /* else what comes is beyond the last */
+        }
+        store_rows(differences, p->differences[pixel] + row);
     }
 #pragma unroll 4
     for (int plane = first; plane < n_ints * s->n_groups; plane += step) {
@@ -196,26 +210,42 @@ DEVICE int choose_sources(ints is_of_size, const uint8_t *flagged, uint8_t *sour
     return any;
 }
 
+/* Flag a difference where it is a jump, and choose it where it flags its neighbours. */
+DEVICE void flag_difference(int row, ints is_jump, ints is_of_size, const Samples *s, int64_t start,
+                            int64_t n_pixels, uint8_t *flagged, uint8_t *sources,
+                            uint8_t *any_source)
+{
+    if (!any_of(is_jump | is_of_size)) return;
+    const int64_t plane = (int64_t)(row / s->n_diffs) * s->n_groups + s->later[row % s->n_diffs];
+    const int64_t here = plane * n_pixels + start;
+    EACH_MARKED(k, is_jump) flagged[here + k] |= JUMP_DET;
+    if (choose_sources(is_of_size, flagged + here, sources + here)) any_source[plane] = 1;
+}
+
 /* Flag the differences of a vector of pixels that are not usual, and choose those that flag their
  * neighbours. Differences of unusable samples are NaN, and neither. */
 DEVICE void flag_differences(const Columns *c, const Bounds *b, const Limits *limits,
                              const Samples *s, int64_t start, int64_t n_pixels, uint8_t *flagged,
                              uint8_t *sources, uint8_t *any_source)
 {
-    EACH_ROW(row, c->n)
+    EACH_ROWS(i, c->n)
     {
-        const floats x = load_row(c->values + (int64_t)row * ROW);
-        const floats signed_or_size = limits->is_single_pass ? x : sizes_of(x);
-        const ints is_jump = IS_BELOW(signed_or_size, b->low) | IS_BELOW(b->high, signed_or_size);
-        ints is_of_size = (ints)filled(0.0f);
-        if (limits->has_neighbours)
-            is_of_size = (IS_BELOW(x, b->inner_low) | IS_BELOW(b->inner_high, x)) &
-                         IS_BELOW(b->outer_low, x) & IS_BELOW(x, b->outer_high);
-        if (!any_of(is_jump | is_of_size)) continue;
-        const int64_t plane = (int64_t)(row / s->n_diffs) * s->n_groups + s->later[row % s->n_diffs];
-        const int64_t here = plane * n_pixels + start;
-        EACH_MARKED(k, is_jump) flagged[here + k] |= JUMP_DET;
-        if (choose_sources(is_of_size, flagged + here, sources + here)) any_source[plane] = 1;
+        floats rows[AT_ONCE];
+        ints is_jump[AT_ONCE], is_of_size[AT_ONCE], any = (ints)filled(0.0f);
+        rows_of(c, i, rows);
+        for (int j = 0; j < AT_ONCE; j++) {
+            const floats x = rows[j], size = limits->is_single_pass ? x : sizes_of(x);
+            is_jump[j] = IS_BELOW(size, b->low) | IS_BELOW(b->high, size);
+            is_of_size[j] = (ints)filled(0.0f);
+            if (limits->has_neighbours)
+                is_of_size[j] = (IS_BELOW(x, b->inner_low) | IS_BELOW(b->inner_high, x)) &
+                                IS_BELOW(b->outer_low, x) & IS_BELOW(x, b->outer_high);
+            any |= is_jump[j] | is_of_size[j];
+        }
+        if (any_of(any))
+            for (int j = 0; j < AT_ONCE; j++)
+                flag_difference(i + j, is_jump[j], is_of_size[j], s, start, n_pixels, flagged,
+                                sources, any_source);
     }
 }
 
@@ -224,9 +254,9 @@ DEVICE void flag_differences(const Columns *c, const Bounds *b, const Limits *li
  * data, groupdq: images (n_ints, n_groups), of n_pixels next to one another, whose integrations
  * and groups are `.._int` and `.._group` values apart. later: the group that each difference leads
  * to. The others as Limits has them. memory: for 9/8 of the n_ints * n_diffs differences of as many
- * pixels as are worked on at once. flagged: new flags, without gaps. sources: (n_ints, n_groups, n_pixels),
- * whether the neighbours are to be flagged, and any_source (n_ints, n_groups), whether a pixel's
- * are; both zero, and not touched unless has_neighbours.
+ * pixels as are worked on at once. flagged: new flags, without gaps. sources: (n_ints, n_groups,
+ * n_pixels), whether the neighbours are to be flagged, and any_source (n_ints, n_groups), whether a
+ * pixel's are; both zero, and not touched unless has_neighbours.
  */
 KERNEL void find_jumps(
     int64_t n_items, const float *restrict data, int64_t data_int, int64_t data_group,
@@ -253,12 +283,13 @@ KERNEL void find_jumps(
             Columns c;
             Bounds bounds;
             c.values = p.differences[v];
-            c.spare = p.differences[v] + n_values;
+            c.spare = p.differences[v] + FOURS(n_values);
             c.hand = hand;
             c.n = (int)n_values;
             c.n_below = (ints)filled(0.0f);
             c.next_above = filled(INFINITY);
             find_bounds(&c, read_var + p.starts[v], &limits, &bounds);
+            c.is_size = 0;
             flag_differences(&c, &bounds, &limits, &s, p.starts[v], n_pixels, flagged, sources,
                              any_source);
         }

@@ -26,12 +26,16 @@ DEVICE void gather(const Columns *c, const Brackets *b, Window *const *windows)
     }
     EACH_ROW(i, most) held[i] = filled(INFINITY);
     wait_for_shares();
-    EACH_ROW(i, c->n)
+    EACH_ROWS(i, c->n)
     {
-        const floats x = row_of(c, i);
-        const ints is_below = IS_BELOW(x, b->high);
-        next = smaller_of(nan_where(is_below, x), next);
-        EACH_MARKED(k, is_below & ~IS_BELOW(x, low)) PART(held[NEXT(n_held[k])], k) = PART(x, k);
+        floats x[AT_ONCE];
+        rows_of(c, i, x);
+        for (int j = 0; j < AT_ONCE; j++) {
+            const ints is_below = IS_BELOW(x[j], b->high);
+            next = smaller_of(nan_where(is_below, x[j]), next);
+            EACH_MARKED(k, is_below & ~IS_BELOW(x[j], low))
+                PART(held[NEXT(n_held[k])], k) = PART(x[j], k);
+        }
     }
     next = smallest_of_shares(next);
     sort_common_rows(held, most);

@@ -20,6 +20,7 @@ from miri_gpu.ramps.sorted_columns import comparisons
 
 _MOST_GROUPS = 1024  # for which a kernel has working memory
 _BYTES = 4
+_THREADS_PER_BLOCK = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,7 @@ def fit_slopes(used: UsedRamps, *, xp) -> Slopes:
         xp.ascontiguousarray(used.pixeldq), n_pixels,
         median, slopes.rate, slopes.dq, slopes.is_broken,
         shared_bytes_per_item=_BYTES * n_fitted,
+        threads_per_block=_THREADS_PER_BLOCK,
     )  # fmt: skip
     kernels.launch(xp, "sum_integrations", n_pixels, median, n_ints, median_sum)
     return slopes

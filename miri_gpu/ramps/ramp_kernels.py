@@ -8,6 +8,7 @@ from miri_gpu.containers import Array, Ramps
 _FEWEST_PIXELS = 16  # the widest vector of a CPU
 _PIXELS_AT_ONCE = 64  # of which a CPU holds the differences
 _SHARES = 32  # threads of a GPU that share a pixel
+_SHARE_OF_SPARE = 8  # of the differences, once more for those among which the median is sought
 _BYTES_OF_HAND = 4104  # what they have in common, as brackets.h says
 
 
@@ -86,7 +87,8 @@ def flag_jumps(ramps, read_var, gain, groups, *, single_pass, limits, neighbours
     # a GPU has differences of all pixels at once; a CPU touches the first columns only
     n_columns = max(n_rows * n_cols, _PIXELS_AT_ONCE)
     n_values = n_ints * len(groups)
-    memory = xp.empty((n_values + n_values // 8, n_columns), dtype=xp.float32)
+    n_rows_of_memory = _fours(n_values) + _fours(n_values // _SHARE_OF_SPARE)
+    memory = xp.empty((n_rows_of_memory, n_columns), dtype=xp.float32)
     flagged = xp.empty(ramps.data.shape, dtype=xp.uint8)
     kernels.launch(
         xp, "find_jumps", n_rows * n_cols,
@@ -103,3 +105,8 @@ def flag_jumps(ramps, read_var, gain, groups, *, single_pass, limits, neighbours
             sources, any_source, n_rows, n_cols, flagged,
         )  # fmt: skip
     return flagged
+
+
+def _fours(n: int) -> int:
+    """The next multiple of four: numbers that a GPU reads at once."""
+    return -(-n // 4) * 4
