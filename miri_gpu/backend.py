@@ -29,7 +29,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as malloc.h has them
 # of an array whose memory is kept for others; the smaller one is the most that glibc once allowed
 _LARGEST_KEPT_BYTES = (1 << 30, 32 << 20)
 _MOST_UPLOADING = 12  # threads that fill memory for a GPU to copy from
-_BYTES_STAGED = 4 << 20  # by each of them at a time, but for single items that are larger
+_BYTES_STAGED = 8 << 20  # by each of them at a time, but for single items that are larger
 _FALLBACK_MEMORY_BYTES = 2 * 1024**3  # where the system does not say what is free
 
 
@@ -145,7 +145,7 @@ class Backend:
 
 
 class _Staging:
-    """Memory from which a GPU copies by itself: one half of it is filled while the other is copied."""
+    """Memory from which a GPU copies by itself: one half is filled while the other is copied."""
 
     def __init__(self, xp: ModuleType, stream: Any):
         self._stream = stream

@@ -32,7 +32,7 @@ from miri_gpu.storage import Store
 
 log = logging.getLogger(__name__)
 
-_PARTS_OF_A_SEGMENT = 6  # at least: the first of them has to wait
+_PARTS_OF_A_SEGMENT = 3  # at least: nothing is computed before the first of them has come
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,32 @@ class Job:
     def maps(self, segment: Segment) -> bool:
         """Whether the raw samples of a segment fit the memory, where the system then keeps them."""
         return segment.samples.n_bytes <= self.workers.room.bytes_of_samples
+
+    def upload(self, segment: Segment) -> Array | None:
+        """All raw samples of a segment to a GPU, ahead of its turn; None where that is no use.
+
+        The parts of the first segment are computed with while others are on their way. Others are
+        copied as a whole, which is faster, where the GPU has room for two.
+        """
+        samples = segment.samples
+        ahead = self.backend.on_gpu and segment is not self.plan.segments[0]
+        fits = 2 * samples.n_bytes <= self.workers.room.bytes_of_uploads
+        if not (ahead and fits and segment.holds_ramps and self.maps(segment)):
+            return None
+        samples.ask_for()
+        kept = integrations_of(np.asarray(segment.raw), self.plan.integrations(segment))
+        return self.upload_samples(kept)
+
+    def upload_samples(self, raw: np.ndarray) -> Array | None:
+        """Samples as they lie on disk to the device, as they travel; None where it has no room."""
+        try:
+            return self.backend.upload(encoded_samples(raw))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        log.warning("out of memory with samples of %d MB: read by blocks", raw.nbytes >> 20)
+        self.backend.release_memory()
+        return None
 
     def rows_held(self, segment: Segment, n_halo: int) -> int | None:
         """How many rows of a segment are read at a time; None where they stay in their file.
@@ -158,19 +184,8 @@ class Stretch:
 
     def holding(self, rows: slice, job: Job) -> "Stretch":
         """The same, with the samples of some rows in memory: in that of a GPU, if it has room."""
-        if job.maps(self.segment):
-            samples = self.samples(rows)
-        else:
-            read = self.segment.samples.read_rows(rows, self.integrations)
-            samples = encoded_samples(read)
-        try:
-            return replace(self, held=job.backend.upload(samples), held_from=rows.start)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-        log.warning("out of memory with the samples of %d rows: read by blocks", len(samples[0, 0]))
-        job.backend.release_memory()
-        return self
+        raw = self.raw(rows) if job.maps(self.segment) else self._read(rows)
+        return replace(self, held=job.upload_samples(raw), held_from=rows.start)
 
     @property
     def travelling_dtype(self) -> np.dtype:
@@ -181,8 +196,15 @@ class Stretch:
         """Samples of some rows as they travel: a view, of what is in memory if any is."""
         if self.held is not None:
             return self.held[:, :, rows.start - self.held_from : rows.stop - self.held_from]
-        raw = np.asarray(self.segment.raw)
-        return encoded_samples(integrations_of(raw[:, :, rows], self.integrations))
+        return encoded_samples(self.raw(rows))
+
+    def raw(self, rows: slice) -> np.ndarray:
+        """Samples of some rows as they lie on disk, mapped."""
+        return integrations_of(np.asarray(self.segment.raw)[:, :, rows], self.integrations)
+
+    def _read(self, rows: slice) -> np.ndarray:
+        """The same, read."""
+        return self.segment.samples.read_rows(rows, self.integrations)
 
 
 def integrations_of(raw: Array, integrations: np.ndarray) -> Array:
@@ -218,8 +240,8 @@ def walk_rows(
     bytes_per_row = segment.n_groups * detector.N_COLS * 4 * (len(stretch.integrations) + n_beside)
     workers = job.workers.fitting(bytes_per_row)
     halo = block_halo(job.recipe, segment.readout)
-    n_held = job.rows_held(segment, halo)
-    if job.maps(segment):
+    n_held = None if stretch.held is not None else job.rows_held(segment, halo)
+    if stretch.held is None and job.maps(segment):
         segment.samples.ask_for()
     if n_held is None:
         parts, loaded = [rows], iter([(rows, stretch)])

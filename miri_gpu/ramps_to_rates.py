@@ -68,11 +68,15 @@ class Fit:
 
 
 def segment_to_rates(
-    segment: Segment, job: Job, take_ramps: Callable[[slice, Ramps], None] | None = None
+    segment: Segment,
+    job: Job,
+    take_ramps: Callable[[slice, Ramps], None] | None = None,
+    held: Array | None = None,
 ) -> Store:
     """Reduce the ramps of a segment to rates; the main loop of stage 1.
 
     `take_ramps` is called, from several threads, with rows and their ramps as they are fitted.
+    `held` are the samples of the integrations that are kept, where they are on the device already.
 
     Returns
     -------
@@ -80,7 +84,7 @@ def segment_to_rates(
         The planes of a Fit.
     """
     kept = job.plan.integrations(segment)
-    stretch = Stretch(segment, kept, measure_frames(segment, kept, job))
+    stretch = Stretch(segment, kept, measure_frames(segment, kept, job), held=held)
     before, after = edge_stretches(segment, job)
     planes = planes_of_fit(len(kept) * job.plan.n_parts, job)
     fits = job.workers.room.store(planes, xp=job.backend.xp)

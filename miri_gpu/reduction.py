@@ -22,13 +22,14 @@ import numpy as np
 from miri_gpu.backend import to_host
 from miri_gpu.blocks import Workers
 from miri_gpu.calibration import Calibration
-from miri_gpu.containers import Ramps, Rates, Spectra
+from miri_gpu.containers import Array, Ramps, Rates, Spectra
 from miri_gpu.plan import Plan, make_plan
 from miri_gpu.progress import Progress, Silent
 from miri_gpu.ramp_blocks import Job
 from miri_gpu.ramps_to_rates import Fit, segment_to_rates, with_custom_linearity
 from miri_gpu.rate_files import load_rates
 from miri_gpu.rates_to_spectra import Extraction, rates_to_extraction
+from miri_gpu.read_ahead import read_ahead
 from miri_gpu.recipe import Recipe, settings_at_fault
 from miri_gpu.segments import Segment
 from miri_gpu.spectra.align import align_spectra, measure_shifts
@@ -125,7 +126,7 @@ def run_plan(
     if plan.from_ramps and plan.recipe.runs("custom_linearity"):
         job = with_custom_linearity(plan.segments[-1], job)
     if n_processes == 1:
-        parts = [reduce_segment(segment, job, on_rates, on_ramps) for segment in plan.segments]
+        parts = reduce_segments(plan.segments, job, on_rates, on_ramps)
     else:
         from miri_gpu.processes import map_in_processes
 
@@ -194,13 +195,31 @@ class Part:
     emi: dict[str, np.ndarray]
 
 
+def reduce_segments(
+    segments: Sequence[Segment],
+    job: Job,
+    on_rates: RateSink | None = None,
+    on_ramps: RampSink | None = None,
+) -> list[Part]:
+    """Reduce one segment after the other; the next is copied to a GPU meanwhile."""
+    parts = []
+    for segment, held in read_ahead(lambda s: (s, job.upload(s)), segments):
+        parts.append(reduce_segment(segment, job, on_rates, on_ramps, held))
+        del held  # there is room for two
+    return parts
+
+
 def reduce_segment(
     segment: Segment,
     job: Job,
     on_rates: RateSink | None = None,
     on_ramps: RampSink | None = None,
+    held: Array | None = None,
 ) -> Part:
-    """Reduce one segment; where it already holds rate images, stage 1 is left out."""
+    """Reduce one segment; where it already holds rate images, stage 1 is left out.
+
+    `held` are the samples of the integrations that are kept, where they are on a GPU already.
+    """
     kept = job.plan.integrations(segment)
     if not segment.holds_ramps:
 
@@ -211,7 +230,8 @@ def reduce_segment(
         return Part(rates_to_extraction(load, len(kept), segment, job), {})
 
     with nullcontext() if on_ramps is None else on_ramps(segment) as take_ramps:
-        fits = segment_to_rates(segment, job, take_ramps)
+        fits = segment_to_rates(segment, job, take_ramps, held)
+    del held
     if on_rates is not None:
         on_rates(segment, Fit.of(fits.arrays).rates.map(to_host))
     n_ints = len(kept) * job.plan.n_parts

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from miri_gpu import kernels
 from miri_gpu.cli import main
 
+MOST_SPILLED = {"find_jumps": 512}  # bytes: faster so, with more threads at once (on an H200)
 FILES = sorted({kernel.file for kernel in kernels.sources().values()})
 
 
@@ -143,7 +144,7 @@ def test_compiles_for_gpus(file, architecture, record_property):
     assert set(used) == {k.name for k in kernels.sources().values() if k.file == file}
     for name, usage in used.items():
         record_property(f"{name} on {architecture}", str(usage))
-        assert usage.spill_bytes == 0, f"{name} spills: {usage}"
+        assert usage.spill_bytes <= MOST_SPILLED.get(name, 0), f"{name} spills: {usage}"
 
 
 def test_the_compiler_refuses_what_is_no_cuda():

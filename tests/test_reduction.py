@@ -9,10 +9,11 @@ from shell_cases import STAND_IN, edited, same
 
 from miri_gpu import detector, ramps_to_rates, reduction, whole_frames
 from miri_gpu import plan as plan_module
+from miri_gpu.backend import select
 from miri_gpu.blocks import Workers
 from miri_gpu.calibration import Calibration
 from miri_gpu.containers import Readout
-from miri_gpu.errors import CalibrationError, MiriGpuError, RecipeError, SegmentError
+from miri_gpu.errors import BackendError, CalibrationError, MiriGpuError, RecipeError, SegmentError
 from miri_gpu.groups_in_use import dropped_groups, used_time_s
 from miri_gpu.plan import make_plan
 from miri_gpu.products import RatesToFiles, rate_facts
@@ -266,6 +267,31 @@ def test_a_gpu_computes_the_same_and_meets_no_host_array(whole, monkeypatch, nam
     other, other_rates = run_with(replace(plan, backend=STAND_IN), monkeypatch, Workers(1, 8 << 20))
     assert_same_rates(rates, other_rates)
     assert_same_products(dataset, other)
+
+
+@pytest.mark.parametrize("memory_bytes", [None, 1 << 28], ids=["all", "256 MB"])
+@pytest.mark.parametrize("name", RECIPES)
+def test_cupy_computes_the_same(whole, name, memory_bytes):
+    """On a real GPU, but for rounding, and what rounding decides."""
+    try:
+        gpu = select("cupy")
+    except BackendError as error:
+        pytest.skip(str(error))
+    plan, dataset, rates = whole(name)
+    found = []
+    other = run_plan(
+        replace(plan, backend=gpu),
+        memory_bytes=memory_bytes,
+        on_rates=lambda _, rates: found.append(rates),
+    )
+    for expected, ours in zip(rates, found, strict=True):
+        assert (ours.dq != expected.dq).mean() < 1e-3
+        assert np.median(np.abs(ours.data / expected.data - 1)[expected.dq == 0]) < 1e-5
+    for variable in ("flux", "flux_error", "background"):
+        expected, ours = dataset[variable].values, other[variable].values
+        np.testing.assert_array_equal(np.isnan(ours), np.isnan(expected))
+        differs = np.abs(ours - expected) > 1e-4 * np.nanmedian(np.abs(expected))
+        assert differs.mean() < 1e-2, variable
 
 
 @pytest.mark.parametrize("name", ["every step", "flags of STScI", "likelihood"])

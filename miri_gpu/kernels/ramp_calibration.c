@@ -3,21 +3,14 @@
 #define PIXELS 256
 #include "pixels.h"
 
-/* TOGETHER: how many integrations of a sample are done together; a GPU reads all of them first. What
- * is written several times is worked on where it belongs, in the cache of a CPU, or in registers of
- * a GPU. */
+/* TOGETHER: how many integrations of a sample are done together. What is written several times is
+ * worked on where it belongs, in the cache of a CPU, or in registers of a GPU. */
 #ifdef __CUDACC__
-#define TOGETHER 8
-#define READ_AHEAD(from, step, n) \
-    uint16_t ahead[TOGETHER];     \
-    UNROLLED for (int i = 0; i < TOGETHER; i++) if (i < (n)) ahead[i] = (from)[i * (step)]
-#define RAW(from, step, i) (ahead + (i))
+#define TOGETHER 16
 #define WORKED_ON(type, name, place) type name[1]
 #define PUT_BACK(name, place) (place)[0] = name[0]
 #else
 #define TOGETHER 1
-#define READ_AHEAD(from, step, n)
-#define RAW(from, step, i) ((from) + (i) * (step))
 #define WORKED_ON(type, name, place) type *name = (place)
 #define PUT_BACK(name, place)
 #endif
@@ -184,13 +177,9 @@ KERNEL void calibrate_raw(
         const int64_t first_here = item / n_pieces / n_groups * TOGETHER;
         const int64_t stop = first_here + TOGETHER < n_ints ? first_here + TOGETHER : n_ints;
         const int n_here = pixels_of(start, n_pixels);
-        const uint16_t *from = raw + first_here * raw_int + group * raw_group + start;
-        READ_AHEAD(from, raw_int, stop - first_here);
-        UNROLLED for (int i = 0; i < TOGETHER; i++)
-        {
-            const int64_t integration = first_here + i, plane = integration * n_groups + group;
-            if (integration >= stop) break;
-            const uint16_t *x = RAW(from, raw_int, i);
+        for (int64_t integration = first_here; integration < stop; integration++) {
+            const int64_t plane = integration * n_groups + group;
+            const uint16_t *x = raw + integration * raw_int + group * raw_group + start;
             const uint8_t flags = group_flags[first * n_groups + plane];
             WORKED_ON(float, y, data + plane * n_pixels + start);
             WORKED_ON(uint8_t, dq, groupdq + plane * n_pixels + start);

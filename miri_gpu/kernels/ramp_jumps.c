@@ -7,7 +7,7 @@
  * may overlap the one before. On a GPU a vector is a pixel.
  */
 #define PIXELS_OF_GPU 8 /* of which floats are one sector of memory */
-#define BLOCKS_AT_ONCE 3
+#define BLOCKS_AT_ONCE 6
 #include "pixels.h"
 #include "removal.h"
 
