@@ -2,9 +2,9 @@
 
 First the work of the reduction alone: nothing is read from a disk, nothing copied to a GPU. Then
 the same with the samples in a file: they are read, copied and computed with, in whatever order the
-reduction does so. Neither astropy nor jwst is needed: samples and references are simulated in
-memory (`bench.plain`). The recipe is the one that the number of groups chooses, with the linearity
-of the reference.
+reduction does so. For a GPU once more with four segments, all of them that file. Neither astropy
+nor jwst is needed: samples and references are simulated in memory (`bench.plain`). The recipe is
+the one that the number of groups chooses, with the linearity of the reference.
 """
 
 import shutil
@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 
 import click
+import numpy as np
 
 from bench import ceilings, plain
 from bench.clock import Stopwatch
@@ -24,8 +25,10 @@ from bench.results import write_results
 from bench.sizes import ALL_SIZES, SIZES, describe_size, raw_bytes
 from bench.source import Source, job_of, rates_to_spectra, samples_to_rates
 from miri_gpu.backend import Backend
-from miri_gpu.reduction import reduce_segment
+from miri_gpu.reduction import reduce_segments
 from miri_gpu.simulate import SimulationSettings
+
+KINDS = ("from_memory", "from_file", "from_4_files")
 
 
 @click.command(help=__doc__)
@@ -62,7 +65,10 @@ def measure_compute(
     }
     del source  # what comes now has the memory for itself
     backend.release_memory()
-    return {**entry, "from_file": from_file(settings, backend, folder, repeat)}
+    entry["from_file"] = from_file(settings, backend, folder, repeat)
+    if backend.on_gpu:  # to which a segment is copied while it computes with the one before
+        entry["from_4_files"] = from_file(settings, backend, folder, repeat, n_segments=4)
+    return entry
 
 
 def from_memory(source: Source, repeat: int) -> dict:
@@ -83,16 +89,26 @@ def from_memory(source: Source, repeat: int) -> dict:
     return found
 
 
-def from_file(settings: SimulationSettings, backend: Backend, folder: Path, repeat: int) -> dict:
-    """The segment in a file, which the system has in its cache, to spectra on the host."""
-    segment = plain.segment(observe(settings, folder, stsci=False).segment, settings)
-    job = job_of(segment, settings, backend)
-    ceiling = ceilings.input_ceiling(segment.path, backend)
+def from_file(
+    settings: SimulationSettings, backend: Backend, folder: Path, repeat: int, n_segments: int = 1
+) -> dict:
+    """The segment in a file, which the system has in its cache, to spectra on the host.
+
+    Several segments are the same file, as often as that.
+    """
+    path = observe(settings, folder, stsci=False).segment
+    segments = tuple(
+        plain.segment(path, settings, number, n_segments) for number in range(1, n_segments + 1)
+    )
+    job = job_of(segments[0], settings, backend)
+    kept = np.ones(n_segments * settings.n_ints, dtype=bool)
+    job = replace(job, plan=replace(job.plan, segments=segments, kept=kept))
+    ceiling = ceilings.input_ceiling(path, backend)
 
     def reduce(stopwatch: Stopwatch) -> None:
-        reduce_segment(segment, replace(job, progress=stopwatch))
+        reduce_segments(segments, replace(job, progress=stopwatch))
 
-    return _measured(reduce, repeat, raw_bytes(settings), ceiling)
+    return _measured(reduce, repeat, n_segments * raw_bytes(settings), ceiling)
 
 
 def _measured(
@@ -119,7 +135,9 @@ def _measured(
 def summary(case: str, entry: dict) -> str:
     """A few lines for people."""
     lines = [f"{case} ({entry['shape'][0]} x {entry['shape'][1]}, {entry['recipe']})"]
-    for kind in ("from_memory", "from_file"):
+    for kind in KINDS:
+        if kind not in entry:
+            continue
         found = entry[kind]
         lines.append(
             f"  {kind.replace('_', ' ')}: {found['total_s']:.3f} s, "

@@ -46,12 +46,22 @@ class PlainSegment(Segment):
         return SampleFile(self.path, 2 * BLOCK_BYTES, np.dtype(">i2"), self.shape)
 
 
-def segment(path: Path, settings: SimulationSettings) -> PlainSegment:
-    """The segment that a file holds, or will hold: the whole exposure."""
-    times = integration_times(0, settings.n_ints, settings)
+def segment(
+    path: Path, settings: SimulationSettings, number: int = 1, n_segments: int = 1
+) -> PlainSegment:
+    """The segment that a file holds, or will hold: of the settings, and by default all there is."""
+    first = (number - 1) * settings.n_ints
+    times = integration_times(first, first + settings.n_ints, settings)
+    place = {
+        "NINTS": n_segments * settings.n_ints,
+        "EXSEGNUM": number,
+        "EXSEGTOT": n_segments,
+        "INTSTART": first + 1,
+        "INTEND": first + settings.n_ints,
+    }
     return PlainSegment(
         path=path,
-        primary=_primary_keywords(settings),
+        primary={**_primary_keywords(settings), **place},
         science=_science_keywords(settings),
         times={name: times[name].astype(np.float64) for name in TIME_COLUMNS},
     )

@@ -69,13 +69,21 @@ def reductions(results: Path) -> Iterator[Figure]:
         yield _figure(what, case, entry, text)
 
 
+_PLACES = {
+    "from_memory": "the memory of the device",
+    "from_file": "a file",
+    "from_4_files": "four such files",
+}
+
+
 def computations(results: Path) -> Iterator[Figure]:
     """From samples in memory, or in a file, to spectra."""
     for case, entry in _entries("compute", results):
-        for kind in ("memory", "file"):
-            found = entry[f"from_{kind}"]
+        for kind, where in _PLACES.items():
+            if kind not in entry:
+                continue
+            found = entry[kind]
             text = f"{_seconds(found['total_s'])}, {_rate(found)}"
-            where = "the memory of the device" if kind == "memory" else "a file"
             what = f"samples in {where} to spectra"
             yield _figure(f"{what}, {_data(entry)}", case, entry, text)
 
