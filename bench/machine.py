@@ -43,13 +43,14 @@ def machine_kind(machine: dict) -> str:
 def describe_moment() -> dict:
     """When it was measured, with which state of the code, and what else the machine had to do.
 
-    Where the code is no checkout, the variable BENCH_COMMIT says which state it is.
+    Where the code is a copy of a checkout, the variable BENCH_COMMIT says of which state.
     """
+    named = os.environ.get("BENCH_COMMIT")
     code = ("miri_gpu", "bench", ":(exclude)bench/results")
     return {
         "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _git("rev-parse", "HEAD") or os.environ.get("BENCH_COMMIT"),
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--", *code)),
+        "commit": named or _git("rev-parse", "HEAD"),
+        "uncommitted_changes": not named and bool(_git("status", "--porcelain", "--", *code)),
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
 

@@ -286,7 +286,8 @@ def test_cupy_computes_the_same(whole, name, memory_bytes):
     )
     for expected, ours in zip(rates, found, strict=True):
         assert (ours.dq != expected.dq).mean() < 1e-3
-        assert np.median(np.abs(ours.data / expected.data - 1)[expected.dq == 0]) < 1e-5
+        differs = np.abs(ours.data - expected.data) > 1e-5 * np.abs(expected.data)
+        assert differs[expected.dq == 0].mean() < 1e-2
     for variable in ("flux", "flux_error", "background"):
         expected, ours = dataset[variable].values, other[variable].values
         np.testing.assert_array_equal(np.isnan(ours), np.isnan(expected))
