@@ -25,33 +25,49 @@ typedef struct {
     ints all, fitted;
 } Flags;
 
-/* Put the samples of the groups that are fitted in rows. Ramps of pixels farther on are fetched
- * meanwhile. */
-DEVICE Flags take_samples(const Ramp *r, float *rows)
+/* The samples of a vector of ramps, so many values apart. */
+typedef struct {
+    const float *first;
+    int64_t apart;
+} Samples;
+
+/* Where the samples are read from: a GPU puts them in rows, to read its memory once. */
+DEVICE Samples samples_of(const Ramp *r, float *rows)
+{
+#ifdef __CUDACC__
+    for (int g = 0; g < r->n_fitted; g++)
+        store_row(load_row(r->data + g * r->data_group), rows + g * APART);
+    const Samples s = {rows, APART};
+#else
+    const Samples s = {r->data, r->data_group};
+    (void)rows;
+#endif
+    return s;
+}
+
+DEVICE Flags flags_of_groups(const Ramp *r)
 {
     ints flags = (ints)filled(0.0f);
-    for (int g = 0; g < r->n_fitted; g++) {
-        flags |= load_flags(r->groupdq + g * r->dq_group);
-        store_row(load_row(r->data + g * r->data_group), rows + g * APART);
-        PREFETCH(r->data + g * r->data_group + 4 * COLUMNS);
-        PREFETCH(r->groupdq + g * r->dq_group + 4 * COLUMNS);
-    }
+    for (int g = 0; g < r->n_fitted; g++) flags |= load_flags(r->groupdq + g * r->dq_group);
     Flags f = {flags, flags};
     for (int g = r->n_fitted; g < r->n_groups; g++)
         f.all |= load_flags(r->groupdq + g * r->dq_group);
     return f;
 }
 
-/* Put differences of successive groups in the place of samples; where their number is odd, infinity
- * in one more row. Returns where there is NaN. */
-DEVICE ints take_differences(const Ramp *r, float *rows)
+/* Put differences of successive groups in rows, where the samples may be until then; where their
+ * number is odd, infinity in one more row. Returns where there is NaN. Ramps of pixels farther on are
+ * fetched meanwhile. */
+DEVICE ints take_differences(const Ramp *r, const Samples *s, float *rows)
 {
-    floats before = load_row(rows);
+    floats before = load_row(s->first);
     ints is_nan = (ints)filled(0.0f);
     for (int g = 1; g < r->n_fitted; g++) {
-        const floats now = load_row(rows + g * APART), x = now - before;
+        const floats now = load_row(s->first + g * s->apart), x = now - before;
         is_nan |= IS_NAN(x);
         store_row(x, rows + (g - 1) * APART);
+        PREFETCH(r->data + g * r->data_group + 4 * COLUMNS);
+        PREFETCH(r->groupdq + g * r->dq_group + 4 * COLUMNS);
         before = now;
     }
     store_row(filled(INFINITY), rows + (r->n_fitted - 1) * APART);
@@ -112,12 +128,13 @@ DEVICE ints weightings_of(const Ramp *r, const double *sample_var, const double 
 
 /* Slopes of ramps without a flag; `table` has the coefficients of a group by their weighting.
  * Samples at the same distance from the middle are taken together. */
-DEVICE floats slopes_of(const float *rows, int n_fitted, const float *table, ints weightings)
+DEVICE floats slopes_of(const Samples *s, int n_fitted, const float *table, ints weightings)
 {
     floats slopes = filled(0.0f);
     for (int g = 0; g < n_fitted / 2; g++) {
         const int mirror = n_fitted - 1 - g;
-        const floats early = load_row(rows + g * APART), late = load_row(rows + mirror * APART);
+        const floats early = load_row(s->first + g * s->apart);
+        const floats late = load_row(s->first + mirror * s->apart);
         slopes = slopes + one_of_eight(table + mirror * 8, weightings) * (late - early);
     }
     return slopes;
@@ -201,10 +218,11 @@ KERNEL void fit_slopes(
                         first_speed,
                         0,
                         0};
-        const Flags flags = take_samples(&r, rows);
+        const Flags flags = flags_of_groups(&r);
+        const Samples samples = samples_of(&r, rows);
         const ints weightings = weightings_of(&r, sample_var + start, gain + start);
-        const floats slopes = slopes_of(rows, (int)n_fitted, whole, weightings);
-        const ints is_nan = take_differences(&r, rows);
+        const floats slopes = slopes_of(&samples, (int)n_fitted, whole, weightings);
+        const ints is_nan = take_differences(&r, &samples, rows);
         const ints broken = has_any(flags.fitted, 0xff) | is_nan; /* not one segment */
         ints n_usable = (ints)filled(0.0f) + (int)(n_fitted - 1);
         if (any_of(broken)) n_usable = leave_out_unusable(&r, rows);
