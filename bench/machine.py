@@ -50,7 +50,7 @@ def describe_moment() -> dict:
     return {
         "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": named or _git("rev-parse", "HEAD"),
-        "uncommitted_changes": not named and bool(_git("status", "--porcelain", "--", *code)),
+        "uncommitted_changes": None if named else bool(_git("status", "--porcelain", "--", *code)),
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
 

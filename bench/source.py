@@ -63,9 +63,12 @@ class Source:
         )
         raw = backend.xp.empty(shape(settings), dtype=np.uint16)
         raw[:n_distinct] = few
+        noise = backend.to_device(
+            np.random.default_rng(1).integers(-8, 9, (_NOISE_FRAMES, *raw.shape[2:]), np.int16)
+        )
         for first in range(n_distinct, settings.n_ints, n_distinct):
             here = slice(first, min(first + n_distinct, settings.n_ints))
-            raw[here] = _noisier(few[: here.stop - first], first, xp=backend.xp)
+            raw[here] = _noisier(few[: here.stop - first], first, noise, xp=backend.xp)
         return cls(raw, segment, job_of(segment, settings, backend), n_distinct)
 
     @property
@@ -96,11 +99,9 @@ class Source:
         return workers.cut(0, detector.N_ROWS, self.bytes_per_row)
 
 
-def _noisier(raw: Array, first: int, *, xp) -> Array:
-    """Samples as they lie on disk, with noise that depends on the number of the integration."""
-    n_ints, n_groups, *image = raw.shape
-    rng = np.random.default_rng(1)
-    frames = xp.asarray(rng.integers(-8, 9, (_NOISE_FRAMES, *image), dtype=np.int16))
+def _noisier(raw: Array, first: int, frames: Array, *, xp) -> Array:
+    """Samples as they lie on disk, with frames of noise, by the number of the integration."""
+    n_ints, n_groups = raw.shape[:2]
     number = xp.arange(first * n_groups, (first + n_ints) * n_groups) % _NOISE_FRAMES
     samples = ((raw << 8 | raw >> 8) ^ 0x8000).astype(np.int32)
     samples += frames[number.reshape(n_ints, n_groups)]

@@ -81,27 +81,41 @@ class Backend:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         return numbers if visible is None else visible.split(",")[: len(numbers)]
 
-    def upload(self, array: np.ndarray) -> Any:
-        """Copy a host array of any strides to the device; for large ones.
+    def upload(self, array: np.ndarray, dtype: Any = None, items: np.ndarray | None = None) -> Any:
+        """Copy a host array of any strides and byte order to the device.
 
         Several threads put piece after piece of its first axis where a GPU copies from by itself.
+
+        Parameters
+        ----------
+        array : (n, ...) host array
+        dtype : that it has on the device; its own by default, in the byte order of the machine
+        items : (n_items,) int, which of the n are copied; None for all
         """
+        dtype = np.dtype(dtype or array.dtype.newbyteorder("="))
         if not self.on_gpu:
-            return self.to_device(np.ascontiguousarray(array))
-        uploaded = self.xp.empty(array.shape, array.dtype)
+            chosen = array if items is None else array[items]
+            return self.to_device(np.ascontiguousarray(chosen, dtype))
+        n_items = len(array) if items is None else len(items)
+        uploaded = self.xp.empty((n_items, *array.shape[1:]), dtype)
         self.synchronize()  # then nobody uses this memory any more
-        n_most = max(1, _BYTES_STAGED * len(array) // max(1, array.nbytes))
-        starts = range(0, len(array), n_most)
+        n_most = max(1, _BYTES_STAGED * n_items // max(1, uploaded.nbytes))
+        starts = range(0, n_items, n_most)
         n_threads = max(1, min(_MOST_UPLOADING, usable_cores(), len(starts)))
 
         def send(number: int) -> None:
             stream = _stream(self.xp, -1 - number)  # another than those that compute
             staging = _Staging(self.xp, stream)
-            for start in starts[number::n_threads]:
-                piece = slice(start, start + n_most)
-                staging.send(array[piece], uploaded[piece])
-            stream.synchronize()
+            try:
+                for start in starts[number::n_threads]:
+                    here = slice(start, start + n_most)
+                    staging.send(array[here if items is None else items[here]], uploaded[here])
+            finally:
+                stream.synchronize()
 
+        if n_threads == 1:
+            send(0)
+            return uploaded
         with ThreadPoolExecutor(n_threads, thread_name_prefix="upload") as threads:
             for _ in threads.map(send, range(n_threads)):
                 pass
@@ -153,15 +167,18 @@ class _Staging:
         self._copied = [xp.cuda.Event(disable_timing=True) for _ in range(2)]
 
     def send(self, piece: np.ndarray, target: Any) -> None:
-        """Copy a piece to the device; it may still be on its way when this returns."""
+        """Copy a piece to the device; it may still be on its way when this returns.
+
+        It becomes of the type of its target.
+        """
         self._halves.reverse()
         self._copied.reverse()
         half, copied = self._halves[0], self._copied[0]
         copied.synchronize()
-        if half is None or half.nbytes < piece.nbytes:
+        if half is None or half.nbytes < target.nbytes:
             empty_pinned = importlib.import_module("cupyx").empty_pinned
-            half = self._halves[0] = empty_pinned(max(piece.nbytes, _BYTES_STAGED), np.uint8)
-        staged = half[: piece.nbytes].view(piece.dtype).reshape(piece.shape)
+            half = self._halves[0] = empty_pinned(max(target.nbytes, _BYTES_STAGED), np.uint8)
+        staged = half[: target.nbytes].view(target.dtype).reshape(target.shape)
         np.copyto(staged, piece)
         target.set(staged, stream=self._stream)
         copied.record(self._stream)

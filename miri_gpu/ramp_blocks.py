@@ -24,7 +24,7 @@ from miri_gpu.ramps import jumps, saturation
 from miri_gpu.ramps.emi import EmiModel
 from miri_gpu.ramps.self_calibration import LinearityCalibration
 from miri_gpu.raw_calibration import RawCalibration
-from miri_gpu.raw_samples import decode_samples, encoded_samples
+from miri_gpu.raw_samples import decode_samples, encoded_samples, travelling_dtype
 from miri_gpu.read_ahead import read_ahead
 from miri_gpu.recipe import Recipe
 from miri_gpu.segments import Segment
@@ -79,19 +79,26 @@ class Job:
         The parts of the first segment are computed with while others are on their way. Others are
         copied as a whole, which is faster, where the GPU has room for two.
         """
-        samples = segment.samples
-        ahead = self.backend.on_gpu and segment is not self.plan.segments[0]
-        fits = 2 * samples.n_bytes <= self.workers.room.bytes_of_uploads
-        if not (ahead and fits and segment.holds_ramps and self.maps(segment)):
+        is_ahead = self.backend.on_gpu and segment is not self.plan.segments[0]
+        if not (is_ahead and segment.holds_ramps and self.maps(segment)):
             return None
-        samples.ask_for()
-        kept = integrations_of(np.asarray(segment.raw), self.plan.integrations(segment))
-        return self.upload_samples(kept)
+        if 2 * segment.samples.n_bytes > self.workers.room.bytes_of_uploads:
+            return None
+        segment.samples.ask_for()
+        return self.upload_samples(np.asarray(segment.raw), self.plan.integrations(segment))
 
-    def upload_samples(self, raw: np.ndarray) -> Array | None:
-        """Samples as they lie on disk to the device, as they travel; None where it has no room."""
+    def upload_samples(self, raw: np.ndarray, integrations: np.ndarray) -> Array | None:
+        """Samples of some integrations to the device, as they travel; None where it has no room.
+
+        `raw` are samples as they lie on disk, (n_ints, n_groups, n_rows, n_cols).
+        """
+        dtype, items = travelling_dtype(raw.dtype), integrations
+        if dtype == np.uint16:
+            raw = raw.view(dtype)
+        if follow_one_another(integrations):
+            raw, items = integrations_of(raw, integrations), None
         try:
-            return self.backend.upload(encoded_samples(raw))
+            return self.backend.upload(raw, dtype, items)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -105,13 +112,16 @@ class Job:
         On a GPU so many that one part is on its way while the one before is computed with.
         """
         room, bytes_per_row = self.workers.room, segment.samples.n_bytes // detector.N_ROWS
-        limits = []
+        in_memory, uploaded = (
+            n_bytes // 2 // bytes_per_row - 2 * n_halo
+            for n_bytes in (room.bytes_of_samples, room.bytes_of_uploads)
+        )
+        n_most = in_memory
         if self.backend.on_gpu:
-            limits += [-(-detector.N_ROWS // _PARTS_OF_A_SEGMENT)]
-            limits += [room.bytes_of_uploads // 2 // bytes_per_row - 2 * n_halo]
+            n_most = min(uploaded, -(-detector.N_ROWS // _PARTS_OF_A_SEGMENT))
         if not self.maps(segment):
-            limits += [room.bytes_of_samples // 2 // bytes_per_row - 2 * n_halo]
-        return min(limits, default=None)
+            return min(n_most, in_memory)
+        return n_most if self.backend.on_gpu and n_most > 2 * n_halo else None
 
     @cached_property
     def median_gain(self) -> float:
@@ -165,7 +175,7 @@ class Stretch:
     integrations: np.ndarray
     frames: MeasuredFrames = MeasuredFrames()
     first_measured: int = 0
-    held: np.ndarray | None = None
+    held: Array | None = None
     held_from: int = 0
 
     @property
@@ -183,9 +193,16 @@ class Stretch:
         )
 
     def holding(self, rows: slice, job: Job) -> "Stretch":
-        """The same, with the samples of some rows in memory: in that of a GPU, if it has room."""
-        raw = self.raw(rows) if job.maps(self.segment) else self._read(rows)
-        return replace(self, held=job.upload_samples(raw), held_from=rows.start)
+        """The same, with the samples of some rows in memory, in that of a GPU if it computes.
+
+        Where there is no room for them, they are read again by the blocks.
+        """
+        if job.maps(self.segment):
+            raw, integrations = np.asarray(self.segment.raw)[:, :, rows], self.integrations
+        else:
+            raw = self.segment.samples.read_rows(rows, self.integrations)
+            integrations = np.arange(len(raw))
+        return replace(self, held=job.upload_samples(raw, integrations), held_from=rows.start)
 
     @property
     def travelling_dtype(self) -> np.dtype:
@@ -196,22 +213,19 @@ class Stretch:
         """Samples of some rows as they travel: a view, of what is in memory if any is."""
         if self.held is not None:
             return self.held[:, :, rows.start - self.held_from : rows.stop - self.held_from]
-        return encoded_samples(self.raw(rows))
+        raw = np.asarray(self.segment.raw)[:, :, rows]
+        return encoded_samples(integrations_of(raw, self.integrations))
 
-    def raw(self, rows: slice) -> np.ndarray:
-        """Samples of some rows as they lie on disk, mapped."""
-        return integrations_of(np.asarray(self.segment.raw)[:, :, rows], self.integrations)
 
-    def _read(self, rows: slice) -> np.ndarray:
-        """The same, read."""
-        return self.segment.samples.read_rows(rows, self.integrations)
+def follow_one_another(integrations: np.ndarray) -> bool:
+    """Whether none is left out between the first and the last."""
+    return bool(integrations[-1] - integrations[0] + 1 == len(integrations))
 
 
 def integrations_of(raw: Array, integrations: np.ndarray) -> Array:
     """Some integrations of a segment, in their order: a view, where they follow one another."""
-    first, last = integrations[[0, -1]]
-    if last - first + 1 == len(integrations):
-        return raw[first : last + 1]
+    if follow_one_another(integrations):
+        return raw[integrations[0] : integrations[-1] + 1]
     return raw[integrations]
 
 

@@ -84,13 +84,13 @@ def segment_to_rates(
         The planes of a Fit.
     """
     kept = job.plan.integrations(segment)
-    stretch = Stretch(segment, kept, measure_frames(segment, kept, job), held=held)
+    stretch = Stretch(segment, kept, measure_frames(segment, kept, job, held), held=held)
     before, after = edge_stretches(segment, job)
     planes = planes_of_fit(len(kept) * job.plan.n_parts, job)
     fits = job.workers.room.store(planes, xp=job.backend.xp)
 
-    def fit_rows(held: Stretch, rows: slice) -> None:
-        fit = rows_to_rates(held, rows, job, before, after, take_ramps)
+    def fit_rows(read: Stretch, rows: slice) -> None:
+        fit = rows_to_rates(read, rows, job, before, after, take_ramps)
         fits.put((slice(None), rows), fit.planes())
 
     walk_rows(

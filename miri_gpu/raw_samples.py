@@ -48,7 +48,7 @@ class SampleFile:
     @property
     def travelling_dtype(self) -> np.dtype:
         """What the samples travel as: every backend can hold it."""
-        return np.dtype(np.uint16 if self.dtype == np.dtype(">i2") else np.float32)
+        return travelling_dtype(self.dtype)
 
     def mapped(self) -> np.ndarray:
         """The samples as they lie on disk: nothing is read before it is looked at."""
@@ -94,9 +94,15 @@ class SampleFile:
             os.posix_fadvise(file.fileno(), self.offset, self.n_bytes, os.POSIX_FADV_WILLNEED)
 
 
+def travelling_dtype(dtype: np.dtype) -> np.dtype:
+    """What samples that lie on disk as a type travel as."""
+    return np.dtype(np.uint16 if dtype == np.dtype(">i2") else np.float32)
+
+
 def encoded_samples(raw: np.ndarray) -> np.ndarray:
     """View samples as they lie on disk in the type that they travel as."""
-    return raw.view(np.uint16) if raw.dtype == np.dtype(">i2") else raw.astype(np.float32)
+    dtype = travelling_dtype(raw.dtype)
+    return raw.view(dtype) if dtype == np.uint16 else raw.astype(dtype)
 
 
 def decode_samples(raw: Array, *, xp) -> Array:

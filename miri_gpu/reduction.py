@@ -231,7 +231,6 @@ def reduce_segment(
 
     with nullcontext() if on_ramps is None else on_ramps(segment) as take_ramps:
         fits = segment_to_rates(segment, job, take_ramps, held)
-    del held
     if on_rates is not None:
         on_rates(segment, Fit.of(fits.arrays).rates.map(to_host))
     n_ints = len(kept) * job.plan.n_parts

@@ -20,13 +20,18 @@ from miri_gpu.segments import Segment
 _FRAME = slice(0, detector.N_ROWS)
 
 
-def measure_frames(segment: Segment, kept: np.ndarray, job: Job) -> MeasuredFrames:
-    """Measure on whole frames of successive integrations what the steps of the recipe need."""
+def measure_frames(
+    segment: Segment, kept: np.ndarray, job: Job, held: Array | None = None
+) -> MeasuredFrames:
+    """Measure on whole frames of successive integrations what the steps of the recipe need.
+
+    `held` are their samples, where they are on the device already.
+    """
     recipe, xp = job.recipe, job.backend.xp
     emi = emi_of(segment, kept, job)
     if not (flags_differ(recipe) or any(map(recipe.runs, _MEASURED_AFTERWARDS))):
         return MeasuredFrames(emi=emi)
-    stretch = Stretch(segment, kept, MeasuredFrames(emi=emi))
+    stretch = Stretch(segment, kept, MeasuredFrames(emi=emi), held=held)
     first = _measure_block(stretch.part(slice(0, 1)), job)  # shows what there will be
     large = {n: getattr(first, n) for n in _LARGE if getattr(first, n) is not None}
     store = job.workers.room.store(

@@ -201,8 +201,8 @@ def test_a_file_that_the_system_does_not_forget_has_no_speed_from_disk(tmp_path,
 def test_several_segments_are_one_file_so_many_times(data):
     found = compute.from_file(SIZES["tiny"], NUMPY, data, repeat=1, n_segments=3)
     one = compute.from_file(SIZES["tiny"], NUMPY, data, repeat=1)
-    n_bytes = [f["samples_per_second"] * f["total_s"] for f in (found, one)]
-    assert n_bytes[0] == pytest.approx(3 * n_bytes[1])
+    n_samples = [f["samples_per_second"] * f["total_s"] for f in (found, one)]
+    assert n_samples[0] == pytest.approx(3 * n_samples[1])
     assert set(found["seconds"]) == set(one["seconds"])
 
 

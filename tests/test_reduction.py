@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pretended_gpu import pretended_gpu
 from shell_cases import STAND_IN, edited, same
 
 from miri_gpu import detector, ramps_to_rates, reduction, whole_frames
@@ -267,6 +268,36 @@ def test_a_gpu_computes_the_same_and_meets_no_host_array(whole, monkeypatch, nam
     other, other_rates = run_with(replace(plan, backend=STAND_IN), monkeypatch, Workers(1, 8 << 20))
     assert_same_rates(rates, other_rates)
     assert_same_products(dataset, other)
+
+
+@pytest.mark.parametrize("uploads", [1 << 40, 3_000_000, 1], ids=["all", "parts", "blocks"])
+@pytest.mark.parametrize("name", ["every step", "lines", "cut, without interference"])
+def test_samples_take_any_way_to_a_gpu(whole, without_kernels, monkeypatch, name, uploads):
+    """The next segment as a whole, rows of the first in parts, and blocks where room is short."""
+    plan, dataset, rates = whole(name)
+    plan = replace(plan, backend=pretended_gpu(monkeypatch))
+    workers = Workers(2, 1 << 22, backend=plan.backend, room=Room(bytes_of_uploads=uploads))
+    other, other_rates = run_with(plan, monkeypatch, workers)
+    assert_same_rates(rates, other_rates)
+    assert_same_products(dataset, other)
+
+
+def test_a_gpu_without_room_gets_samples_by_blocks(whole, without_kernels, monkeypatch, caplog):
+    plan, dataset, _ = whole("lines")
+    gpu = pretended_gpu(monkeypatch)
+    upload, n_calls = gpu.__class__.upload, iter(range(100))
+
+    def fail_twice(self, *args, **how):
+        if next(n_calls) < 2:
+            raise MemoryError("no more")
+        return upload(self, *args, **how)
+
+    monkeypatch.setattr(gpu.__class__, "upload", fail_twice)
+    with caplog.at_level(logging.WARNING, "miri_gpu"):
+        workers = Workers(1, 1 << 22, backend=gpu)
+        other, _ = run_with(replace(plan, backend=gpu), monkeypatch, workers)
+    assert_same_products(dataset, other)
+    assert "read by blocks" in caplog.text
 
 
 @pytest.mark.parametrize("memory_bytes", [None, 1 << 28], ids=["all", "256 MB"])
@@ -720,8 +751,8 @@ def test_a_group_is_dropped_where_every_pixel_of_the_frame_leaves_it(whole, monk
     seen = {}
     measured = ramps_to_rates.measure_frames
 
-    def watched(segment, kept, job):
-        frames = measured(segment, kept, job)
+    def watched(segment, *how):
+        frames = measured(segment, *how)
         seen[segment.number] = frames.dropped
         return frames
 

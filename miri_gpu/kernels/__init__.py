@@ -30,7 +30,7 @@ ENVIRONMENT_VARIABLE = "MIRI_GPU_KERNELS"
 
 _FOLDER = Path(__file__).parent
 _LIBRARIES = {4: "_cpu_v4", 3: "_cpu_v3", 1: "_cpu"}  # by the x86-64 level that they need
-_THREADS_PER_BLOCK = 256
+_THREADS_PER_BLOCK = 256  # at most, as kernel.h says, too
 _THREADS_PER_WARP = 32
 _SHARED_BYTES_PER_BLOCK = 48 << 10  # what every GPU has
 _MOST_BLOCKS = 1 << 16
@@ -95,7 +95,7 @@ def launch(
         What the kernel declares after `n_items`, in its order: C-contiguous arrays of its types
         (bool passes for uint8_t), None for a null pointer, and numbers.
     threads_per_item, shared_bytes_per_item : int
-        On a GPU, for kernels in which several threads share an item.
+        On a GPU: how many threads share an item, and its working memory.
     threads_per_block : int
         On a GPU, at most; small blocks leave less of its shared memory unused.
 

@@ -1,7 +1,8 @@
 /* Between which values a rank of each column lies: values are counted below trial limits until few
  * are left between two of them.
  *
- * Columns lie next to one another in rows of working memory. NaN is no value.
+ * Columns lie next to one another in rows of working memory, those of a GPU by themselves. NaN is no
+ * value.
  */
 #ifndef MIRI_GPU_BRACKETS_H
 #define MIRI_GPU_BRACKETS_H
@@ -19,18 +20,20 @@
 #define SHARE_OF_SPARE 8
 #define MOST_ROUNDS 200
 
-/* What a search has at hand: a sample, or the values that it has come down to, and windows. */
+/* What a search has at hand: a sample, or else the values that it has come down to, and windows. */
 typedef struct {
-    union {
-        floats sampled[MOST_SAMPLED], held[MOST_HELD];
-    };
+    floats rows[MOST_SAMPLED];
     float windows[COLUMNS][3][MOST_HELD];
     int n_held[COLUMNS];
 } Hand;
 
+#ifdef __CUDACC__
+static_assert(sizeof(Hand) == 4100, "ramp_kernels.py asks for so many bytes");
+#endif
+
 /* Columns of `n` rows; what counts are their sizes, without the sign, where `is_size`. Where these
  * are a part of the values only, n_below others are smaller, and next_above the smallest of those
- * that are larger. spare: for n / SHARE_OF_SPARE values, or null. */
+ * that are larger. spare: on a GPU for n / SHARE_OF_SPARE values, or null. */
 typedef struct {
     const float *values;
     float *spare;
@@ -296,7 +299,7 @@ DEVICE void narrow(Columns *c, const int *rank, const int *is_wanted, int is_mid
     Sample sample;
     int n_failed[COLUMNS], is_tight = 1;
     sample.n = 0;
-    sample.values = c->hand->sampled;
+    sample.values = c->hand->rows;
     if (is_middle) take_sample(c, &sample);
     EACH_COLUMN(k) n_failed[k] = 0;
     for (int round = 0; round < MOST_ROUNDS; round++) {

@@ -1,5 +1,5 @@
 /* Neighbouring columns of numbers, worked on together: a vector of them on a CPU, one in each
- * thread of a GPU.
+ * thread, or in each warp, of a GPU.
  *
  * A `floats` holds a number of each of COLUMNS columns. Arithmetic and comparisons are written the
  * same for both; a comparison gives `ints` of 0 or -1. In working memory the rows of columns are
@@ -70,8 +70,8 @@ DEVICE void wait_for_shares(void) { __syncwarp(ALL_SHARES); }
     type *name = (type *)group_memory + threadIdx.x / SHARES
 #define NEXT(n_taken) atomicAdd(&(n_taken), 1)
 
-/* Sort rows in common, which all threads have written by now: as sort_rows, but that those pairs
- * which do not touch one another are compared at the same time. */
+/* Sort rows in common, which all threads have written by now: as on a CPU, but that those
+ * pairs which do not touch one another are compared at the same time. */
 DEVICE void sort_common_rows(floats *rows, int n)
 {
     wait_for_shares();
@@ -240,10 +240,8 @@ DEVICE ints sum_of_shares(ints n) { return n; }
 DEVICE floats smallest_of_shares(floats x) { return x; }
 DEVICE floats largest_of_shares(floats x) { return x; }
 
-#endif
-
 /* Sort the columns of a few rows (Batcher's odd-even merge sort). */
-DEVICE void sort_rows(floats *rows, int n)
+DEVICE void sort_common_rows(floats *rows, int n)
 {
     for (int half = 1; half < n; half *= 2)
         for (int step = half; step >= 1; step /= 2)
@@ -256,8 +254,6 @@ DEVICE void sort_rows(floats *rows, int n)
                     }
 }
 
-#ifndef __CUDACC__
-DEVICE void sort_common_rows(floats *rows, int n) { sort_rows(rows, n); }
 #endif
 
 #define EACH_COLUMN(k) for (int k = 0; k < COLUMNS; k++)

@@ -35,14 +35,13 @@ typedef unsigned long long uint64_t;
 #define restrict __restrict__
 #define NAN __int_as_float(0x7fffffff)
 #define INFINITY __int_as_float(0x7f800000)
-#ifdef BLOCKS_AT_ONCE
+#ifdef BLOCKS_AT_ONCE /* of as many threads as kernels/__init__.py gives a block */
 #define KERNEL extern "C" __global__ __launch_bounds__(256, BLOCKS_AT_ONCE)
 #else
 #define KERNEL extern "C" __global__
 #endif
 #define DEVICE static __device__ __forceinline__
 #define PREFETCH(address)
-#define UNROLLED _Pragma("unroll")
 #define EACH(i, n)                                                          \
     for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < (n); \
          i += gridDim.x * (int64_t)blockDim.x)
@@ -59,7 +58,6 @@ typedef unsigned long long uint64_t;
 #endif
 #define DEVICE static inline __attribute__((always_inline))
 #define PREFETCH(address) __builtin_prefetch(address)
-#define UNROLLED
 #define EACH(i, n) for (int64_t i = 0; i < (n); i++)
 
 #endif

@@ -1,5 +1,5 @@
 /* Neighbouring pixels together: many on a CPU, where the compiler turns the loops over them into
- * vector instructions, and one per thread on a GPU.
+ * vector instructions, and on a GPU one for each thread, or a few for each block.
  *
  * A stack of images is walked in pieces of PIXELS pixels (the last of an image has fewer). A source
  * that wants others than these says so before: PIXELS for a CPU, PIXELS_OF_GPU.

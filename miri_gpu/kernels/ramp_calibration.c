@@ -7,7 +7,7 @@
  * worked on where it belongs, in the cache of a CPU, or in registers of a GPU. */
 #ifdef __CUDACC__
 #define TOGETHER 16
-#define WORKED_ON(type, name, place) type name[1]
+#define WORKED_ON(type, name, place) type name[PIXELS]
 #define PUT_BACK(name, place) (place)[0] = name[0]
 #else
 #define TOGETHER 1

@@ -7,7 +7,11 @@
  * may overlap the one before. On a GPU a vector is a pixel.
  */
 #define PIXELS_OF_GPU 8 /* of which floats are one sector of memory */
-#define BLOCKS_AT_ONCE 6
+#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ == 900 || __CUDA_ARCH__ == 1000)
+#define BLOCKS_AT_ONCE 6 /* for which their shared memory is large enough */
+#else
+#define BLOCKS_AT_ONCE 3
+#endif
 #include "pixels.h"
 #include "removal.h"
 
@@ -16,8 +20,10 @@
 #ifdef __CUDACC__ /* working memory: all of it at once on a GPU, used again on a CPU */
 #define COLUMNS_FROM(memory, vector, start, n) \
     ((memory) + (start) * (FOURS(n) + FOURS((n) / SHARE_OF_SPARE)))
+#define SPARE(differences, n) ((differences) + FOURS(n))
 #else
 #define COLUMNS_FROM(memory, vector, start, n) ((memory) + (vector) * COLUMNS * (n))
+#define SPARE(differences, n) 0
 #endif
 
 /* Ramps: images of pixels next to one another, whose integrations and groups are so many values
@@ -88,8 +94,8 @@ DEVICE void take_piece(const Piece *p, const Samples *s, const float *gain, int 
     for (int row = AT_ONCE * first; row < n_values; row += AT_ONCE * step) {
         int i = row / s->n_diffs, d = row % s->n_diffs, g = -1;
         float now = 0.0f, differences[AT_ONCE];
-        UNROLLED for (int j = 0; j < AT_ONCE; j++)
-        {
+#pragma unroll
+        for (int j = 0; j < AT_ONCE; j++) {
             const int follows = s->later[d] - 1 == g;
             g = s->later[d];
             const float before = follows ? now : electrons(s, i, g - 1, start, pixel_gain);
@@ -283,7 +289,7 @@ KERNEL void find_jumps(
             Columns c;
             Bounds bounds;
             c.values = p.differences[v];
-            c.spare = p.differences[v] + FOURS(n_values);
+            c.spare = SPARE(p.differences[v], n_values);
             c.hand = hand;
             c.n = (int)n_values;
             c.n_below = (ints)filled(0.0f);

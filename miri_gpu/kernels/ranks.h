@@ -13,7 +13,7 @@ typedef struct {
 /* Fill windows with the values in the brackets; of a tie nothing is gathered. */
 DEVICE void gather(const Columns *c, const Brackets *b, Window *const *windows)
 {
-    floats *held = c->hand->held, next = c->next_above, low = b->high;
+    floats *held = c->hand->rows, next = c->next_above, low = b->high;
     int *n_held = c->hand->n_held, most = 0;
     wait_for_shares();
     EACH_COLUMN(k)

@@ -9,7 +9,7 @@ _FEWEST_PIXELS = 16  # the widest vector of a CPU
 _PIXELS_AT_ONCE = 64  # of which a CPU holds the differences
 _SHARES = 32  # threads of a GPU that share a pixel
 _SHARE_OF_SPARE = 8  # of the differences, once more for those among which the median is sought
-_BYTES_OF_HAND = 4104  # what they have in common, as brackets.h says
+_BYTES_OF_HAND = 4100  # what they have in common, as brackets.h says
 
 
 def run_on(ramps: Ramps, *references: Array, xp) -> bool:
