@@ -5,8 +5,8 @@
  * same for both; a comparison gives `ints` of 0 or -1. In working memory the rows of columns are
  * ROW numbers apart.
  *
- * Where values of columns are looked through, the threads of a warp share a column: each looks at
- * every SHARES-th row, so that together they read whole cache lines, and functions named
+ * Where values of columns are looked through, the threads of a warp share a column: they look at
+ * AT_ONCE rows each in turn, so that together they read whole cache lines, and functions named
  * `.._of_shares` put together what they have found. The warps of a block, a team, share a piece of
  * neighbouring columns. On a CPU one share has all rows, and one vector after the other is done.
  */
