@@ -51,7 +51,7 @@ def measure_ceilings(n_bytes: int, backend: Backend, folder: Path) -> dict:
             found[f"read, in the cache, {words}"] = read(path, n_threads)
     for n_threads, words in _threads().items():
         found[f"copy in host memory, {words}"] = copy_on_host(n_bytes, n_threads)
-    if backend.name == "cupy":
+    if backend.on_gpu:
         found["copy in device memory"] = copy_on_device(n_bytes, backend)
         for kind, host in (("pinned", _pinned(n_bytes, backend)), ("pageable", _full(n_bytes))):
             device = backend.to_device(host)
@@ -74,7 +74,7 @@ def input_ceiling(path: Path, backend: Backend) -> float:
     copied, to a GPU or once within the memory of the host.
     """
     n_cores = usable_cores()
-    if backend.name == "cupy":
+    if backend.on_gpu:
         host = _pinned(SIZES["large"] // 4, backend)
         device = backend.to_device(host)
         copied = _best(host.nbytes, lambda: device.set(host), backend.synchronize)

@@ -77,7 +77,7 @@ def memory_gib() -> float | None:
 
 def describe_gpu(backend: Backend) -> dict | None:
     """Name, memory and CUDA versions of the GPU that a backend computes on; None for a CPU."""
-    if backend.name != "cupy":
+    if not backend.on_gpu:
         return None
     runtime = backend.xp.cuda.runtime
     return {

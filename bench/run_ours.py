@@ -72,7 +72,7 @@ def reduce_once(task: dict) -> dict:
         "anonymous_memory_bytes": {"before": memory.before_bytes, "peak": memory.peak_bytes},
         "recipe": plan.recipe.name,
     }
-    if plan.backend.name == "cupy":  # its pool lets go of nothing by itself
+    if plan.backend.on_gpu:  # its pool lets go of nothing by itself
         found["device_memory_bytes"] = plan.backend.xp.get_default_memory_pool().total_bytes()
     if "save_arrays" in task:
         _save_arrays(Path(task["save_arrays"]), dataset, kept_rates)

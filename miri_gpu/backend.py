@@ -75,7 +75,7 @@ class Backend:
 
     def gpus(self) -> list[str]:
         """The GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them; none for NumPy."""
-        if self.name != "cupy":
+        if not self.on_gpu:
             return []
         numbers = [str(gpu) for gpu in range(self.xp.cuda.runtime.getDeviceCount())]
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")

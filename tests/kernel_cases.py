@@ -1,7 +1,6 @@
 """A GPU's side of a kernel, run on the CPU: one after the other in the place of CUDA's threads."""
 
 import ctypes
-import re
 import shutil
 import subprocess
 from functools import cache
@@ -20,9 +19,6 @@ OWN_TYPES = "\n".join(
 )
 
 
-KERNEL = re.compile(r"^KERNEL void (\w+)\(([^)]*)\)", re.MULTILINE)
-
-
 def _block_of(name: str, declared: str) -> str:
     """A function that runs all threads of a block."""
     arguments = ", ".join(parameter.split()[-1].strip("*") for parameter in declared.split(","))
@@ -37,7 +33,9 @@ def _library(file: Path, folder: Path) -> ctypes.CDLL:
     source, library = folder / f"{file.stem}.cpp", folder / f"{file.stem}.so"
     text = f'#include "{SHIM}"\n#undef NAN\n#undef INFINITY\n{OWN_TYPES}\n'
     text += kernels.source_text(file)
-    source.write_text(text + "".join(_block_of(*found) for found in KERNEL.findall(text)))
+    source.write_text(
+        text + "".join(_block_of(*found) for found in kernels._SIGNATURE.findall(text))
+    )
     subprocess.run(
         ["g++", "-O1", "-std=c++17", "-ffp-contract=off", "-fvisibility=hidden", "-shared"]
         + ["-fPIC", "-w", str(source), "-o", str(library)],

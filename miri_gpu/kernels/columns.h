@@ -30,7 +30,6 @@
     _Pragma("unroll 1") for (int i = AT_ONCE * SHARE; i < (n); i += AT_ONCE * SHARES)
 #define PART(v, k) (v)
 #define IS_BELOW(a, b) (-(int32_t)((a) < (b)))
-#define IS_EQUAL(a, b) (-(int32_t)((a) == (b)))
 #define IS_NAN(a) (-(int32_t)((a) != (a)))
 #define EACH_MARKED(k, which) for (int k = 0; k < -(which); k++)
 typedef float floats;
@@ -128,7 +127,6 @@ DEVICE floats largest_of_shares(floats x)
 #define EACH_ROWS(i, n) EACH_ROW(i, n)
 #define PART(v, k) ((v)[k])
 #define IS_BELOW(a, b) ((ints)((a) < (b)))
-#define IS_EQUAL(a, b) ((ints)((a) == (b)))
 #define IS_NAN(a) ((ints)((a) != (a)))
 typedef float floats __attribute__((vector_size(4 * COLUMNS), aligned(4)));
 typedef int32_t ints __attribute__((vector_size(4 * COLUMNS), aligned(4)));
