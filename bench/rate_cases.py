@@ -9,8 +9,8 @@ from bench.case import Case, beside_the_trace, planes_of
 from miri_gpu import detector
 from miri_gpu.background import evaluate_background, measure_background, subtract_background
 from miri_gpu.containers import Rates, Spectra
+from miri_gpu.job import Job
 from miri_gpu.numerics import fit_gaussians, fit_polynomials, masked_median, moving_median
-from miri_gpu.ramp_blocks import Job
 from miri_gpu.rates.dq_report import count_dq_flags
 from miri_gpu.rates.errors import fill_unknown_errors
 from miri_gpu.rates.flat import apply_flat

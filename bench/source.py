@@ -17,13 +17,15 @@ from miri_gpu import detector
 from miri_gpu.backend import Backend
 from miri_gpu.blocks import Workers
 from miri_gpu.containers import Array, Ramps, Rates
+from miri_gpu.job import Job
 from miri_gpu.progress import Silent
-from miri_gpu.ramp_blocks import Job, Stretch, block_of, read_ramps
+from miri_gpu.ramp_blocks import block_of, read_ramps
 from miri_gpu.ramp_steps import Block
 from miri_gpu.ramps_to_rates import Fit, rows_to_rates
 from miri_gpu.rates_to_spectra import BYTES_PER_FRAME, Extraction, clean_frames, extract_frames
 from miri_gpu.segments import Segment
 from miri_gpu.simulate import SimulationSettings
+from miri_gpu.stretches import Stretch
 
 _MOST_SIMULATED = 20_000_000  # samples, a few seconds' work; the others repeat them
 _NOISE_FRAMES = 97  # a prime number: whole integrations hardly ever have the same ones again

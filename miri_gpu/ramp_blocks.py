@@ -1,277 +1,22 @@
-"""Blocks of ramps: read from a segment, with all that belongs to them, and calibrated.
+"""Blocks of ramps: read from a stretch, with all that belongs to them, and calibrated.
 
 A block holds some rows of some integrations, with all their groups.
 """
 
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
-
-import numpy as np
+from dataclasses import replace
 
 from miri_gpu import detector, raw_calibration
-from miri_gpu.backend import Backend, is_out_of_memory, to_host
-from miri_gpu.blocks import Workers, evenly_cut
-from miri_gpu.calibration import Calibration
 from miri_gpu.containers import Array, Ramps, Readout
 from miri_gpu.groups_in_use import regrouped
-from miri_gpu.plan import Plan
-from miri_gpu.progress import Progress
-from miri_gpu.ramp_steps import Block, FrameCorrections, apply_steps, cut_rows
+from miri_gpu.job import Job
+from miri_gpu.ramp_steps import Block, apply_steps, cut_rows
 from miri_gpu.ramps import jumps, saturation
-from miri_gpu.ramps.emi import EmiModel
-from miri_gpu.ramps.self_calibration import LinearityCalibration
 from miri_gpu.raw_calibration import RawCalibration
-from miri_gpu.raw_samples import decode_samples, encoded_samples, travelling_dtype
-from miri_gpu.read_ahead import read_ahead
+from miri_gpu.raw_samples import decode_samples
 from miri_gpu.recipe import Recipe
-from miri_gpu.segments import Segment
-from miri_gpu.storage import Store
+from miri_gpu.stretches import Stretch
 
-log = logging.getLogger(__name__)
-
-_PARTS_OF_A_SEGMENT = 3  # at least: nothing is computed before the first of them has come
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the reduction of every segment of an observation shares.
-
-    Attributes
-    ----------
-    plan : Plan
-    calibration : Calibration
-        On the device of the backend.
-    workers : Workers
-    progress : Progress
-    linearity : LinearityCalibration or None
-        Where the non-linearity was measured on the observation, on the host.
-    emi : dict of EmiModel by path of the segment
-        The interference in all integrations of the segments in which it was measured so far.
-    """
-
-    plan: Plan
-    calibration: Calibration
-    workers: Workers
-    progress: Progress
-    linearity: LinearityCalibration | None = None
-    emi: dict[Path, EmiModel] = field(default_factory=dict)
-
-    @property
-    def recipe(self) -> Recipe:
-        """Which steps run, and how."""
-        return self.plan.recipe
-
-    @property
-    def backend(self) -> Backend:
-        """What computes."""
-        return self.plan.backend
-
-    def maps(self, segment: Segment) -> bool:
-        """Whether the raw samples of a segment fit the memory, where the system then keeps them."""
-        return segment.samples.n_bytes <= self.workers.room.bytes_of_samples
-
-    def upload(self, segment: Segment) -> Array | None:
-        """All raw samples of a segment to a GPU, ahead of its turn; None where that is no use.
-
-        The parts of the first segment are computed with while others are on their way. Others are
-        copied as a whole, which is faster, where the GPU has room for two.
-        """
-        is_ahead = self.backend.on_gpu and segment is not self.plan.segments[0]
-        if not (is_ahead and segment.holds_ramps and self.maps(segment)):
-            return None
-        if 2 * segment.samples.n_bytes > self.workers.room.bytes_of_uploads:
-            return None
-        segment.samples.ask_for()
-        return self.upload_samples(np.asarray(segment.raw), self.plan.integrations(segment))
-
-    def upload_samples(self, raw: np.ndarray, integrations: np.ndarray) -> Array | None:
-        """Samples of some integrations to the device, as they travel; None where it has no room.
-
-        `raw` are samples as they lie on disk, (n_ints, n_groups, n_rows, n_cols).
-        """
-        dtype, items = travelling_dtype(raw.dtype), integrations
-        if dtype == np.uint16:
-            raw = raw.view(dtype)
-        if follow_one_another(integrations):
-            raw, items = integrations_of(raw, integrations), None
-        try:
-            return self.backend.upload(raw, dtype, items)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-        log.warning("out of memory with samples of %d MB: read by blocks", raw.nbytes >> 20)
-        self.backend.release_memory()
-        return None
-
-    def rows_held(self, segment: Segment, n_halo: int) -> int | None:
-        """How many rows of a segment are read at a time; None where they stay in their file.
-
-        On a GPU so many that one part is on its way while the one before is computed with.
-        """
-        room, bytes_per_row = self.workers.room, segment.samples.n_bytes // detector.N_ROWS
-        in_memory, uploaded = (
-            n_bytes // 2 // bytes_per_row - 2 * n_halo
-            for n_bytes in (room.bytes_of_samples, room.bytes_of_uploads)
-        )
-        n_most = in_memory
-        if self.backend.on_gpu:
-            n_most = min(uploaded, -(-detector.N_ROWS // _PARTS_OF_A_SEGMENT))
-        if not self.maps(segment):
-            return min(n_most, in_memory)
-        return n_most if self.backend.on_gpu and n_most > 2 * n_halo else None
-
-    @cached_property
-    def median_gain(self) -> float:
-        """Median gain of the whole frame [e-/DN]."""
-        return float(np.nanmedian(to_host(self.calibration.gain)))
-
-
-@dataclass(frozen=True, eq=False)
-class MeasuredFrames:
-    """What was measured on the whole frames of successive integrations, as FrameCorrections has it.
-
-    Attributes
-    ----------
-    emi, dropped : as there, or None
-    kept : Store of reference_pixels and background, or None
-    """
-
-    emi: EmiModel | None = None
-    dropped: Array | None = None
-    kept: Store | None = None
-
-    def cut(self, ints: slice, rows: slice) -> FrameCorrections:
-        """What belongs to some of the integrations and some rows, on the device."""
-        return FrameCorrections(
-            emi=None if self.emi is None else self.emi.integrations(ints),
-            dropped=None if self.dropped is None else self.dropped[ints],
-            **({} if self.kept is None else self.kept.take((ints, slice(None), rows))),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Stretch:
-    """Successive integrations of a segment, with what was measured on their whole frames.
-
-    Attributes
-    ----------
-    segment : Segment
-    integrations : (n_ints,) int
-        Indices in the segment.
-    frames : MeasuredFrames
-        Of these integrations, and perhaps of more.
-    first_measured : int
-        Where these begin among those.
-    held : (n_ints, n_groups, n_rows_held, n_cols) uint16 or float32, or None
-        Samples of some rows as they travel, where these are in memory, or on the device already.
-    held_from : int
-        The first of these rows.
-    """
-
-    segment: Segment
-    integrations: np.ndarray
-    frames: MeasuredFrames = MeasuredFrames()
-    first_measured: int = 0
-    held: Array | None = None
-    held_from: int = 0
-
-    @property
-    def readout(self) -> Readout:
-        """The segment's readout, of these integrations."""
-        return self.segment.readout_of(self.integrations)
-
-    def part(self, ints: slice) -> "Stretch":
-        """Some of the integrations."""
-        return replace(
-            self,
-            integrations=self.integrations[ints],
-            first_measured=self.first_measured + ints.start,
-            held=None if self.held is None else self.held[ints],
-        )
-
-    def holding(self, rows: slice, job: Job) -> "Stretch":
-        """The same, with the samples of some rows in memory, in that of a GPU if it computes.
-
-        Where there is no room for them, they are read again by the blocks.
-        """
-        if job.maps(self.segment):
-            raw, integrations = np.asarray(self.segment.raw)[:, :, rows], self.integrations
-        else:
-            raw = self.segment.samples.read_rows(rows, self.integrations)
-            integrations = np.arange(len(raw))
-        return replace(self, held=job.upload_samples(raw, integrations), held_from=rows.start)
-
-    @property
-    def travelling_dtype(self) -> np.dtype:
-        """What samples travel as."""
-        return self.segment.samples.travelling_dtype if self.held is None else self.held.dtype
-
-    def samples(self, rows: slice) -> Array:
-        """Samples of some rows as they travel: a view, of what is in memory if any is."""
-        if self.held is not None:
-            return self.held[:, :, rows.start - self.held_from : rows.stop - self.held_from]
-        raw = np.asarray(self.segment.raw)[:, :, rows]
-        return encoded_samples(integrations_of(raw, self.integrations))
-
-
-def follow_one_another(integrations: np.ndarray) -> bool:
-    """Whether none is left out between the first and the last."""
-    return bool(integrations[-1] - integrations[0] + 1 == len(integrations))
-
-
-def integrations_of(raw: Array, integrations: np.ndarray) -> Array:
-    """Some integrations of a segment, in their order: a view, where they follow one another."""
-    if follow_one_another(integrations):
-        return raw[integrations[0] : integrations[-1] + 1]
-    return raw[integrations]
-
-
-def walk_rows(
-    stretch: Stretch,
-    rows: slice,
-    job: Job,
-    work: Callable[[Stretch, slice], None],
-    *,
-    task: str,
-    n_beside: int = 0,
-) -> None:
-    """Run some work on every row, by blocks of rows with all integrations of the stretch.
-
-    Many rows at a time are read, and copied to a GPU, while the blocks of those before are in work.
-    A host that has memory for all raw samples leaves it to the system what to read, and keep, of
-    the file.
-
-    Parameters
-    ----------
-    work : function of the stretch and the rows of a block
-    task : what progress is reported as
-    n_beside : integrations beside those of the stretch that a block takes
-    """
-    segment = stretch.segment
-    bytes_per_row = segment.n_groups * detector.N_COLS * 4 * (len(stretch.integrations) + n_beside)
-    workers = job.workers.fitting(bytes_per_row)
-    halo = block_halo(job.recipe, segment.readout)
-    n_held = None if stretch.held is not None else job.rows_held(segment, halo)
-    if stretch.held is None and job.maps(segment):
-        segment.samples.ask_for()
-    if n_held is None:
-        parts, loaded = [rows], iter([(rows, stretch)])
-    else:
-        parts = evenly_cut(rows.start, rows.stop, n_held)
-        loaded = read_ahead(lambda part: (part, stretch.holding(grown(part, halo), job)), parts)
-
-    def blocks_of(part: slice) -> list[slice]:
-        return workers.cut(part.start, part.stop, bytes_per_row)
-
-    job.progress.start(task, sum(len(blocks_of(part)) for part in parts))
-    for part, held in loaded:
-        workers.run(
-            lambda block, held=held: work(held, block), blocks_of(part), job.progress.advance
-        )
-        del held  # the next but one is being read then
+ALL_ROWS = slice(0, detector.N_ROWS)
 
 
 def load_rows(stretch: Stretch, rows: slice, job: Job, stop: str) -> tuple[Ramps, Block]:
@@ -352,7 +97,7 @@ def read_raw(stretch: Stretch, rows: slice, job: Job) -> Array:
 
     What is on the device already stays where it is: where the host computes, in the file.
     """
-    if stretch.held is None and not job.maps(stretch.segment):
+    if not (stretch.holds(rows) or job.maps(stretch.segment)):
         stretch = stretch.holding(rows, job)
     samples = stretch.samples(rows)
     return samples if isinstance(samples, job.backend.xp.ndarray) else job.backend.upload(samples)

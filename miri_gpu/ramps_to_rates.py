@@ -16,24 +16,18 @@ from miri_gpu import detector
 from miri_gpu.backend import to_host
 from miri_gpu.containers import Array, Ramps, Rates
 from miri_gpu.errors import SegmentError
-from miri_gpu.ramp_blocks import (
-    Job,
-    MeasuredFrames,
-    Stretch,
-    cut_block,
-    grown,
-    jump_halo,
-    load_rows,
-    walk_rows,
-)
+from miri_gpu.job import Job
+from miri_gpu.ramp_blocks import cut_block, grown, jump_halo, load_rows
 from miri_gpu.ramp_steps import Block, apply_steps
 from miri_gpu.ramps.likelihood import fit_ramps_likelihood
 from miri_gpu.ramps.ramp_fit import fit_ramps, with_limits
 from miri_gpu.ramps.self_calibration import calibrate_linearity, expand_linearity, ramps_used
 from miri_gpu.ramps.time_jumps import edge_integrations
 from miri_gpu.rates.gain import scale_gain
+from miri_gpu.row_walks import RowWalk, walks_ahead
 from miri_gpu.segments import Segment
 from miri_gpu.storage import Planes, Store
+from miri_gpu.stretches import MeasuredFrames, Stretch
 from miri_gpu.whole_frames import emi_of, measure_frames
 
 
@@ -68,37 +62,30 @@ class Fit:
 
 
 def segment_to_rates(
-    segment: Segment,
-    job: Job,
-    take_ramps: Callable[[slice, Ramps], None] | None = None,
-    held: Array | None = None,
+    walk: RowWalk, job: Job, take_ramps: Callable[[slice, Ramps], None] | None = None
 ) -> Store:
-    """Reduce the ramps of a segment to rates; the main loop of stage 1.
+    """Reduce the ramps of a segment, walked over its rows, to rates; the main loop of stage 1.
 
     `take_ramps` is called, from several threads, with rows and their ramps as they are fitted.
-    `held` are the samples of the integrations that are kept, where they are on the device already.
 
     Returns
     -------
     Store
         The planes of a Fit.
     """
-    kept = job.plan.integrations(segment)
-    stretch = Stretch(segment, kept, measure_frames(segment, kept, job, held), held=held)
-    before, after = edge_stretches(segment, job)
-    planes = planes_of_fit(len(kept) * job.plan.n_parts, job)
+    before, after = edge_stretches(walk.segment, job)
+    planes = planes_of_fit(len(job.plan.integrations(walk.segment)) * job.plan.n_parts, job)
     fits = job.workers.room.store(planes, xp=job.backend.xp)
 
-    def fit_rows(read: Stretch, rows: slice) -> None:
-        fit = rows_to_rates(read, rows, job, before, after, take_ramps)
+    def fit_rows(stretch: Stretch, rows: slice) -> None:
+        fit = rows_to_rates(stretch, rows, job, before, after, take_ramps)
         fits.put((slice(None), rows), fit.planes())
 
-    walk_rows(
-        stretch,
-        slice(0, detector.N_ROWS),
-        job,
+    walk.run(
         fit_rows,
-        task=f"{segment.path.name}: ramps to rates",
+        lambda stretch: measure_frames(stretch, job),
+        job,
+        task=f"{walk.segment.path.name}: ramps to rates",
         n_beside=sum(len(part.integrations) for part in (*before, *after)),
     )
     return fits
@@ -171,7 +158,8 @@ def _nearest(outward: Sequence[Segment], job: Job, n_wanted: int, which: slice) 
         kept = job.plan.integrations(outer)
         kept = kept[-n_wanted:] if which.stop is None else kept[:n_wanted]
         n_wanted -= len(kept)
-        stretches.append(Stretch(outer, kept, measure_frames(outer, kept, job)))
+        stretch = Stretch(outer, kept)
+        stretches.append(replace(stretch, frames=measure_frames(stretch, job)))
     return stretches
 
 
@@ -194,8 +182,6 @@ def with_custom_linearity(segment: Segment, job: Job) -> Job:
     start, stop, _ = slice(params.row_idx_start_used, params.row_idx_end_used).indices(
         detector.N_ROWS
     )
-    kept = job.plan.integrations(segment)
-    stretch = Stretch(segment, kept, MeasuredFrames(emi=emi_of(segment, kept, job)))
     parts: dict[int, tuple[Array, Array]] = {}
     # a multiple of the amplifiers is left out, so that columns keep theirs
     n_left_out = params.col_idx_start_used // detector.N_AMPLIFIERS * detector.N_AMPLIFIERS
@@ -206,16 +192,21 @@ def with_custom_linearity(segment: Segment, job: Job) -> Job:
         col_idx_end_used=params.col_idx_end_used - n_left_out,
     )
 
-    def collect(held: Stretch, rows: slice) -> None:
-        ramps, block = load_rows(held, rows, job, stop="linearity")
+    def collect(stretch: Stretch, rows: slice) -> None:
+        ramps, block = load_rows(stretch, rows, job, stop="linearity")
         halo = grown(rows, jump_halo(job.recipe))
         ramps, _ = cut_block(ramps, block, halo, rows)
         parts[rows.start] = ramps_used(
             ramps.data[..., columns], ramps.groupdq[..., columns], params=params_of_columns
         )
 
-    task = f"{segment.path.name}: non-linearity"
-    walk_rows(stretch, slice(start, stop), job, collect, task=task)
+    [walk] = walks_ahead([segment], job, slice(start, stop))
+    walk.run(
+        collect,
+        lambda stretch: MeasuredFrames(emi=emi_of(stretch, job)),
+        job,
+        task=f"{segment.path.name}: non-linearity",
+    )
     ordered = [parts[row] for row in sorted(parts)]
     found = calibrate_linearity(
         xp.concatenate([data for data, _ in ordered], axis=2),

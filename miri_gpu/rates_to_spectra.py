@@ -16,8 +16,8 @@ from miri_gpu.backend import namespace, to_host
 from miri_gpu.background import evaluate_background, measure_background, subtract_background
 from miri_gpu.containers import Array, ArrayBundle, Rates
 from miri_gpu.errors import SegmentError
+from miri_gpu.job import Job
 from miri_gpu.numerics import masked_median
-from miri_gpu.ramp_blocks import Job
 from miri_gpu.ramps_to_rates import Fit
 from miri_gpu.rates.errors import fill_unknown_errors
 from miri_gpu.rates.flat import apply_flat

@@ -22,15 +22,15 @@ import numpy as np
 from miri_gpu.backend import to_host
 from miri_gpu.blocks import Workers
 from miri_gpu.calibration import Calibration
-from miri_gpu.containers import Array, Ramps, Rates, Spectra
+from miri_gpu.containers import Ramps, Rates, Spectra
+from miri_gpu.job import Job
 from miri_gpu.plan import Plan, make_plan
 from miri_gpu.progress import Progress, Silent
-from miri_gpu.ramp_blocks import Job
 from miri_gpu.ramps_to_rates import Fit, segment_to_rates, with_custom_linearity
 from miri_gpu.rate_files import load_rates
 from miri_gpu.rates_to_spectra import Extraction, rates_to_extraction
-from miri_gpu.read_ahead import read_ahead
 from miri_gpu.recipe import Recipe, settings_at_fault
+from miri_gpu.row_walks import RowWalk, walks_ahead
 from miri_gpu.segments import Segment
 from miri_gpu.spectra.align import align_spectra, measure_shifts
 from miri_gpu.spectra.box import spectrum_wavelengths
@@ -178,7 +178,8 @@ def _reduce_apart(
         workers=Workers.of(plan.backend, **how),
         progress=progress,
     )
-    return reduce_segment(plan.segments[number], job, *sinks)
+    [part] = reduce_segments([plan.segments[number]], job, *sinks)
+    return part
 
 
 @dataclass(frozen=True)
@@ -201,25 +202,18 @@ def reduce_segments(
     on_rates: RateSink | None = None,
     on_ramps: RampSink | None = None,
 ) -> list[Part]:
-    """Reduce one segment after the other; the next is copied to a GPU meanwhile."""
-    parts = []
-    for segment, held in read_ahead(lambda s: (s, job.upload(s)), segments):
-        parts.append(reduce_segment(segment, job, on_rates, on_ramps, held))
-        del held  # there is room for two
-    return parts
+    """Reduce one segment after the other; the next is read, and copied to a GPU, meanwhile."""
+    return [reduce_segment(walk, job, on_rates, on_ramps) for walk in walks_ahead(segments, job)]
 
 
 def reduce_segment(
-    segment: Segment,
+    walk: RowWalk,
     job: Job,
     on_rates: RateSink | None = None,
     on_ramps: RampSink | None = None,
-    held: Array | None = None,
 ) -> Part:
-    """Reduce one segment; where it already holds rate images, stage 1 is left out.
-
-    `held` are the samples of the integrations that are kept, where they are on a GPU already.
-    """
+    """Reduce one segment; where it already holds rate images, stage 1 is left out."""
+    segment = walk.segment
     kept = job.plan.integrations(segment)
     if not segment.holds_ramps:
 
@@ -230,7 +224,7 @@ def reduce_segment(
         return Part(rates_to_extraction(load, len(kept), segment, job), {})
 
     with nullcontext() if on_ramps is None else on_ramps(segment) as take_ramps:
-        fits = segment_to_rates(segment, job, take_ramps, held)
+        fits = segment_to_rates(walk, job, take_ramps)
     if on_rates is not None:
         on_rates(segment, Fit.of(fits.arrays).rates.map(to_host))
     n_ints = len(kept) * job.plan.n_parts

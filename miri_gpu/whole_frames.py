@@ -4,6 +4,7 @@ Segments are walked in blocks of integrations, as often as it takes; what is kep
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,31 +12,25 @@ from miri_gpu import detector
 from miri_gpu.background import measure_background
 from miri_gpu.containers import Array
 from miri_gpu.groups_in_use import flags_differ
-from miri_gpu.ramp_blocks import Job, MeasuredFrames, Stretch, block_of, read_ramps
+from miri_gpu.job import Job
+from miri_gpu.ramp_blocks import ALL_ROWS, block_of, read_ramps
 from miri_gpu.ramp_steps import MEASURED_ON_FRAMES, FrameCorrections, apply_steps
 from miri_gpu.ramps.emi import EmiModel, measure_emi_in_blocks
 from miri_gpu.ramps.reference_pixels import measure_reference_pixels, subtract_reference_pixels
-from miri_gpu.segments import Segment
-
-_FRAME = slice(0, detector.N_ROWS)
+from miri_gpu.stretches import MeasuredFrames, Stretch
 
 
-def measure_frames(
-    segment: Segment, kept: np.ndarray, job: Job, held: Array | None = None
-) -> MeasuredFrames:
-    """Measure on whole frames of successive integrations what the steps of the recipe need.
-
-    `held` are their samples, where they are on the device already.
-    """
-    recipe, xp = job.recipe, job.backend.xp
-    emi = emi_of(segment, kept, job)
+def measure_frames(stretch: Stretch, job: Job) -> MeasuredFrames:
+    """Measure on whole frames of a stretch what the steps of the recipe need."""
+    recipe, xp, n_ints = job.recipe, job.backend.xp, len(stretch.integrations)
+    emi = emi_of(stretch, job)
     if not (flags_differ(recipe) or any(map(recipe.runs, _MEASURED_AFTERWARDS))):
         return MeasuredFrames(emi=emi)
-    stretch = Stretch(segment, kept, MeasuredFrames(emi=emi), held=held)
+    stretch = replace(stretch, frames=MeasuredFrames(emi=emi))
     first = _measure_block(stretch.part(slice(0, 1)), job)  # shows what there will be
     large = {n: getattr(first, n) for n in _LARGE if getattr(first, n) is not None}
     store = job.workers.room.store(
-        {name: ((len(kept), *array.shape[1:]), array.dtype) for name, array in large.items()},
+        {name: ((n_ints, *array.shape[1:]), array.dtype) for name, array in large.items()},
         xp=xp,
     )
     dropped: dict[int, Array] = {}
@@ -45,8 +40,8 @@ def measure_frames(
         store.put(ints, {name: getattr(found, name) for name in large})
         dropped[ints.start] = found.dropped
 
-    blocks = _blocks_of_frames(segment, len(kept), job)
-    job.progress.start(f"{segment.path.name}: whole-frame corrections", len(blocks))
+    blocks = _blocks_of_frames(stretch, n_ints, job)
+    job.progress.start(f"{stretch.segment.path.name}: whole-frame corrections", len(blocks))
     job.workers.run(measure, blocks, job.progress.advance)
     parts = [dropped[start] for start in sorted(dropped)]
     return MeasuredFrames(
@@ -54,27 +49,30 @@ def measure_frames(
     )
 
 
-def emi_of(segment: Segment, kept: np.ndarray, job: Job) -> EmiModel | None:
-    """The interference in successive integrations, measured once for the whole segment."""
+def emi_of(stretch: Stretch, job: Job) -> EmiModel | None:
+    """The interference in a stretch, measured once for the whole segment."""
     if not job.recipe.runs("emicorr"):
         return None
-    everything = job.plan.integrations(segment)
-    if segment.path not in job.emi:
-        job.emi[segment.path] = _measure_emi(segment, everything, job)
+    kept, everything = stretch.integrations, job.plan.integrations(stretch.segment)
+    if stretch.segment.path not in job.emi:
+        whole = stretch if len(kept) == len(everything) else Stretch(stretch.segment, everything)
+        job.emi[stretch.segment.path] = _measure_emi(whole, job)
     first = int(np.searchsorted(everything, kept[0]))
-    return job.emi[segment.path].integrations(slice(first, first + len(kept)))
+    return job.emi[stretch.segment.path].integrations(slice(first, first + len(kept)))
 
 
-def _measure_emi(segment: Segment, kept: np.ndarray, job: Job) -> EmiModel:
-    def walk(function: Callable, n_ints: int | None = None) -> list:
-        n_walked = len(kept) if n_ints is None else min(n_ints, len(kept))
-        blocks = _blocks_of_frames(segment, n_walked, job)
+def _measure_emi(stretch: Stretch, job: Job) -> EmiModel:
+    segment, n_ints = stretch.segment, len(stretch.integrations)
+
+    def walk(function: Callable, n_most: int | None = None) -> list:
+        n_walked = n_ints if n_most is None else min(n_most, n_ints)
+        blocks = _blocks_of_frames(stretch, n_walked, job)
         found = {}
 
         def work(ints: slice) -> None:
-            stretch = Stretch(segment, kept[ints])
-            ramps = read_ramps(stretch, _FRAME, job)
-            ramps = apply_steps(ramps, block_of(stretch, _FRAME, job), stop="emicorr")
+            part = stretch.part(ints)
+            ramps = read_ramps(part, ALL_ROWS, job)
+            ramps = apply_steps(ramps, block_of(part, ALL_ROWS, job), stop="emicorr")
             found[ints.start] = function(ramps, ints)
 
         job.progress.start(f"{segment.path.name}: interference", len(blocks))
@@ -86,15 +84,15 @@ def _measure_emi(segment: Segment, kept: np.ndarray, job: Job) -> EmiModel:
         job.calibration.emicorr,
         params=job.recipe["emicorr"],
         readout=segment.readout,
-        integration=job.backend.xp.asarray(kept),
-        shape=(len(kept), segment.n_groups, detector.N_ROWS, detector.N_COLS),
+        integration=job.backend.xp.asarray(stretch.integrations),
+        shape=(n_ints, segment.n_groups, detector.N_ROWS, detector.N_COLS),
     )
 
 
 def _measure_block(stretch: Stretch, job: Job) -> FrameCorrections:
     """Walk some whole frames through the steps, and keep what the blocks of rows will need."""
     recipe, xp = job.recipe, job.backend.xp
-    ramps, block = read_ramps(stretch, _FRAME, job), block_of(stretch, _FRAME, job)
+    ramps, block = read_ramps(stretch, ALL_ROWS, job), block_of(stretch, ALL_ROWS, job)
     ramps = apply_steps(ramps, block, stop="reference_pixel")
     dropped = drifts = background = None
     if flags_differ(recipe):
@@ -110,8 +108,9 @@ def _measure_block(stretch: Stretch, job: Job) -> FrameCorrections:
     return FrameCorrections(dropped=dropped, reference_pixels=drifts, background=background)
 
 
-def _blocks_of_frames(segment: Segment, n_ints: int, job: Job) -> list[slice]:
-    return job.workers.cut(0, n_ints, segment.n_groups * detector.N_ROWS * detector.N_COLS * 4)
+def _blocks_of_frames(stretch: Stretch, n_ints: int, job: Job) -> list[slice]:
+    n_groups = stretch.segment.n_groups
+    return job.workers.cut(0, n_ints, n_groups * detector.N_ROWS * detector.N_COLS * 4)
 
 
 _LARGE = ("reference_pixels", "background")

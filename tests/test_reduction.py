@@ -751,9 +751,9 @@ def test_a_group_is_dropped_where_every_pixel_of_the_frame_leaves_it(whole, monk
     seen = {}
     measured = ramps_to_rates.measure_frames
 
-    def watched(segment, *how):
-        frames = measured(segment, *how)
-        seen[segment.number] = frames.dropped
+    def watched(stretch, *how):
+        frames = measured(stretch, *how)
+        seen[stretch.segment.number] = frames.dropped
         return frames
 
     monkeypatch.setattr(ramps_to_rates, "measure_frames", watched)
@@ -791,7 +791,9 @@ def test_neighbouring_segments_lend_integrations_without_their_interference(whol
     plan, calls = whole("flags of STScI")[0], []
     measure = whole_frames._measure_emi
     monkeypatch.setattr(
-        whole_frames, "_measure_emi", lambda *args: calls.append(args[0].number) or measure(*args)
+        whole_frames,
+        "_measure_emi",
+        lambda *args: calls.append(args[0].segment.number) or measure(*args),
     )
     run_with(plan, monkeypatch, Workers(1, 1 << 40))
     assert calls == [1, 2]

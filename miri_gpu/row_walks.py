@@ -1,0 +1,127 @@
+"""Walks over the rows of segments: what is read while which blocks are in work.
+
+A segment is read in parts of rows. While the blocks of one part are in work the next one is read,
+or the first of the next segment, and copied to the GPU if there is one.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from miri_gpu import detector
+from miri_gpu.blocks import evenly_cut
+from miri_gpu.job import Job
+from miri_gpu.ramp_blocks import ALL_ROWS, block_halo, grown
+from miri_gpu.read_ahead import read_ahead
+from miri_gpu.segments import Segment
+from miri_gpu.stretches import MeasuredFrames, Stretch
+
+_PARTS_OF_THE_LAST = 3  # at least: the last of them is computed with when all has come
+
+
+@dataclass(frozen=True, eq=False)
+class RowWalk:
+    """Some rows of a segment, with all integrations that are kept, in parts that are read ahead.
+
+    Attributes
+    ----------
+    segment : Segment
+    parts : list of slice
+        Rows that are read together.
+    read : iterator of Stretch
+        For each of these, with their samples at hand, or in the file where that is better.
+    """
+
+    segment: Segment
+    parts: list[slice]
+    read: Iterator[Stretch]
+
+    def run(
+        self,
+        work: Callable[[Stretch, slice], None],
+        measure: Callable[[Stretch], MeasuredFrames],
+        job: Job,
+        *,
+        task: str,
+        n_beside: int = 0,
+    ) -> None:
+        """Run some work on every row, by blocks; once.
+
+        Parameters
+        ----------
+        work : function of a stretch and the rows of a block
+        measure : what a stretch gets of its whole frames; called with the first one
+        task : what progress is reported as
+        n_beside : integrations beside those of the stretch that a block takes
+        """
+        n_ints = n_beside + len(job.plan.integrations(self.segment))
+        bytes_per_row = n_ints * self.segment.n_groups * detector.N_COLS * 4
+        workers = job.workers.fitting(bytes_per_row)
+        blocks = [workers.cut(part.start, part.stop, bytes_per_row) for part in self.parts]
+        frames = None
+        for of_part in blocks:
+            stretch = next(self.read)
+            if frames is None:
+                frames = measure(stretch)
+                job.progress.start(task, sum(map(len, blocks)))
+            if stretch.held is None and job.maps(self.segment):
+                self.segment.samples.ask_for()
+            stretch = replace(stretch, frames=frames)
+            workers.run(lambda rows, s=stretch: work(s, rows), of_part, job.progress.advance)
+            del stretch  # the next but one is being read then
+
+
+def walks_ahead(segments: Sequence[Segment], job: Job, rows: slice = ALL_ROWS) -> list[RowWalk]:
+    """A walk over some rows of each segment, which must be run in this order."""
+    cut = [_parts(segment, rows, job, segment is segments[-1]) for segment in segments]
+    wanted = [(segment, part, part is parts[0])
+              for segment, parts in zip(segments, cut, strict=True) for part in parts]  # fmt: skip
+    read = read_ahead(lambda one: _read(*one, job), wanted)
+    return [RowWalk(segment, parts, read) for segment, parts in zip(segments, cut, strict=True)]
+
+
+def _parts(segment: Segment, rows: slice, job: Job, is_last: bool) -> list[slice]:
+    """Rows that are read together; all of them, where samples stay in their file.
+
+    A GPU gets a segment as a whole, which goes fastest, while it computes with the one before. It
+    computes with parts of the last one while others come: none is to be copied behind it.
+    """
+    if not segment.holds_ramps:
+        return []
+    n_most = _rows_held(segment, job)
+    if n_most is None:
+        return [rows]
+    if job.backend.on_gpu and is_last:
+        n_most = min(n_most, -(-detector.N_ROWS // _PARTS_OF_THE_LAST))
+    return evenly_cut(rows.start, rows.stop, n_most)
+
+
+def _rows_held(segment: Segment, job: Job) -> int | None:
+    """How many rows, beside as many that are in work, there is room for; None: they are not held.
+
+    The host computes with what the system keeps of a file, where it can. A GPU without room for
+    more than the halo of a part gets samples by blocks.
+    """
+    room, places = job.workers.room, []
+    if not job.maps(segment):
+        places.append(room.bytes_of_samples)
+    if job.backend.on_gpu:
+        places.append(room.bytes_of_uploads)
+    if not places:
+        return None
+    n_rows = min(places) // 2 * detector.N_ROWS // segment.samples.n_bytes
+    if n_rows >= detector.N_ROWS:
+        return detector.N_ROWS
+    n_halo = 2 * block_halo(job.recipe, segment.readout)
+    if n_rows <= 2 * n_halo and job.maps(segment):
+        return None
+    return max(1, n_rows - n_halo)
+
+
+def _read(segment: Segment, rows: slice, is_first: bool, job: Job) -> Stretch:
+    """The stretch of all integrations that are kept, with rows and their halo, where held, read."""
+    if is_first and job.maps(segment, 1 if job.backend.on_gpu else 2):
+        segment.samples.ask_for()
+    stretch = Stretch(segment, job.plan.integrations(segment))
+    if _rows_held(segment, job) is None:
+        return stretch
+    return stretch.holding(grown(rows, block_halo(job.recipe, segment.readout)), job)

@@ -1,0 +1,144 @@
+"""Stretches of a segment: successive integrations, their samples, and what belongs to them."""
+
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from miri_gpu.backend import is_out_of_memory
+from miri_gpu.containers import Array, Readout
+from miri_gpu.job import Job
+from miri_gpu.ramp_steps import FrameCorrections
+from miri_gpu.ramps.emi import EmiModel
+from miri_gpu.raw_samples import encoded_samples, travelling_dtype
+from miri_gpu.segments import Segment
+from miri_gpu.storage import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredFrames:
+    """What was measured on the whole frames of successive integrations, as FrameCorrections has it.
+
+    Attributes
+    ----------
+    emi, dropped : as there, or None
+    kept : Store of reference_pixels and background, or None
+    """
+
+    emi: EmiModel | None = None
+    dropped: Array | None = None
+    kept: Store | None = None
+
+    def cut(self, ints: slice, rows: slice) -> FrameCorrections:
+        """What belongs to some of the integrations and some rows, on the device."""
+        return FrameCorrections(
+            emi=None if self.emi is None else self.emi.integrations(ints),
+            dropped=None if self.dropped is None else self.dropped[ints],
+            **({} if self.kept is None else self.kept.take((ints, slice(None), rows))),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """Successive integrations of a segment, with what was measured on their whole frames.
+
+    Attributes
+    ----------
+    segment : Segment
+    integrations : (n_ints,) int
+        Indices in the segment.
+    frames : MeasuredFrames
+        Of these integrations, and perhaps of more.
+    first_measured : int
+        Where these begin among those.
+    held : (n_ints, n_groups, n_rows_held, n_cols) uint16 or float32, or None
+        Samples of some rows as they travel, where these are in memory, or on the device already.
+    held_from : int
+        The first of these rows.
+    """
+
+    segment: Segment
+    integrations: np.ndarray
+    frames: MeasuredFrames = MeasuredFrames()
+    first_measured: int = 0
+    held: Array | None = None
+    held_from: int = 0
+
+    @property
+    def readout(self) -> Readout:
+        """The segment's readout, of these integrations."""
+        return self.segment.readout_of(self.integrations)
+
+    def part(self, ints: slice) -> "Stretch":
+        """Some of the integrations."""
+        return replace(
+            self,
+            integrations=self.integrations[ints],
+            first_measured=self.first_measured + ints.start,
+            held=None if self.held is None else self.held[ints],
+        )
+
+    def holding(self, rows: slice, job: Job) -> "Stretch":
+        """The same, with the samples of some rows in memory, in that of a GPU if it computes.
+
+        Where there is no room for them, they stay in their file.
+        """
+        if job.maps(self.segment):
+            raw, integrations = np.asarray(self.segment.raw)[:, :, rows], self.integrations
+        else:
+            raw = self.segment.samples.read_rows(rows, self.integrations)
+            integrations = np.arange(len(raw))
+        return replace(self, held=_uploaded(raw, integrations, job), held_from=rows.start)
+
+    def holds(self, rows: slice) -> bool:
+        """Whether the samples of some rows are at hand."""
+        if self.held is None:
+            return False
+        first, n_rows = self.held_from, self.held.shape[2]
+        return first <= rows.start and rows.stop <= first + n_rows
+
+    @property
+    def travelling_dtype(self) -> np.dtype:
+        """What samples travel as."""
+        return self.segment.samples.travelling_dtype
+
+    def samples(self, rows: slice) -> Array:
+        """Samples of some rows as they travel: a view, of what is at hand or else of the file."""
+        if self.holds(rows):
+            return self.held[:, :, rows.start - self.held_from : rows.stop - self.held_from]
+        raw = np.asarray(self.segment.raw)[:, :, rows]
+        return encoded_samples(integrations_of(raw, self.integrations))
+
+
+def _uploaded(raw: np.ndarray, integrations: np.ndarray, job: Job) -> Array | None:
+    """Samples of some integrations on the device, as they travel; None where it has no room.
+
+    `raw` are samples as they lie on disk, (n_ints, n_groups, n_rows, n_cols).
+    """
+    dtype, items = travelling_dtype(raw.dtype), integrations
+    if dtype == np.uint16:
+        raw = raw.view(dtype)
+    if follow_one_another(integrations):
+        raw, items = integrations_of(raw, integrations), None
+    try:
+        return job.backend.upload(raw, dtype, items)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    log.warning("out of memory with samples of %d MB: read by blocks", raw.nbytes >> 20)
+    job.backend.release_memory()
+    return None
+
+
+def follow_one_another(integrations: np.ndarray) -> bool:
+    """Whether none is left out between the first and the last."""
+    return bool(integrations[-1] - integrations[0] + 1 == len(integrations))
+
+
+def integrations_of(raw: Array, integrations: np.ndarray) -> Array:
+    """Some integrations of a segment, in their order: a view, where they follow one another."""
+    if follow_one_another(integrations):
+        return raw[integrations[0] : integrations[-1] + 1]
+    return raw[integrations]
