@@ -9,7 +9,6 @@ import ctypes
 import importlib
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,8 +27,6 @@ _MIN_DRIVER_CUDA13 = 580  # the first driver series that runs CUDA 13
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as malloc.h has them
 # of an array whose memory is kept for others; the smaller one is the most that glibc once allowed
 _LARGEST_KEPT_BYTES = (1 << 30, 32 << 20)
-_MOST_UPLOADING = 12  # threads that fill memory for a GPU to copy from
-_BYTES_STAGED = 8 << 20  # by each of them at a time, but for single items that are larger
 _FALLBACK_MEMORY_BYTES = 2 * 1024**3  # where the system does not say what is free
 
 
@@ -81,50 +78,27 @@ class Backend:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         return numbers if visible is None else visible.split(",")[: len(numbers)]
 
-    def upload(self, array: np.ndarray, dtype: Any = None, items: np.ndarray | None = None) -> Any:
-        """Copy a host array of any strides and byte order to the device.
-
-        Several threads put piece after piece of its first axis where a GPU copies from by itself.
-
-        Parameters
-        ----------
-        array : (n, ...) host array
-        dtype : that it has on the device; its own by default, in the byte order of the machine
-        items : (n_items,) int, which of the n are copied; None for all
-        """
-        dtype = np.dtype(dtype or array.dtype.newbyteorder("="))
-        if not self.on_gpu:
-            chosen = array if items is None else array[items]
-            return self.to_device(np.ascontiguousarray(chosen, dtype))
-        n_items = len(array) if items is None else len(items)
-        uploaded = self.xp.empty((n_items, *array.shape[1:]), dtype)
-        self.synchronize()  # then nobody uses this memory any more
-        n_most = max(1, _BYTES_STAGED * n_items // max(1, uploaded.nbytes))
-        starts = range(0, n_items, n_most)
-        n_threads = max(1, min(_MOST_UPLOADING, usable_cores(), len(starts)))
-
-        def send(number: int) -> None:
-            stream = _stream(self.xp, -1 - number)  # another than those that compute
-            staging = _Staging(self.xp, stream)
-            try:
-                for start in starts[number::n_threads]:
-                    here = slice(start, start + n_most)
-                    staging.send(array[here if items is None else items[here]], uploaded[here])
-            finally:
-                stream.synchronize()
-
-        if n_threads == 1:
-            send(0)
-            return uploaded
-        with ThreadPoolExecutor(n_threads, thread_name_prefix="upload") as threads:
-            for _ in threads.map(send, range(n_threads)):
-                pass
-        return uploaded
-
     def use_stream(self, number: int) -> None:
         """Let this thread's work on a GPU go on beside that of other threads."""
         if self.on_gpu:
-            _stream(self.xp, number).use()
+            self.stream(number).use()
+
+    def stream(self, number: int) -> Any:
+        """One stream of a GPU for each number, for good: what it has freed is kept for itself."""
+        return _stream(self.xp, number)
+
+    def event(self) -> Any:
+        """Something to wait for, once a stream of a GPU has been told to record it."""
+        return self.xp.cuda.Event(disable_timing=True)
+
+    def pinned(self, n_bytes: int) -> np.ndarray:
+        """Bytes of the host that a GPU copies by itself."""
+        return importlib.import_module("cupyx").empty_pinned(n_bytes, np.uint8)
+
+    def driver_functions(self) -> tuple[ctypes.c_void_p, ...]:
+        """For compiled code: how a GPU's driver copies to it, records an event and waits for it."""
+        names = ("cuMemcpyHtoDAsync_v2", "cuEventRecord", "cuEventSynchronize")
+        return tuple(ctypes.cast(getattr(_driver(), name), ctypes.c_void_p) for name in names)
 
     def free_memory_bytes(self) -> int:
         """Memory that a reduction may still take on the device."""
@@ -156,32 +130,6 @@ class Backend:
         """Wait until the device has done all that this thread asked of it."""
         if self.on_gpu:
             self.xp.cuda.get_current_stream().synchronize()
-
-
-class _Staging:
-    """Memory from which a GPU copies by itself: one half is filled while the other is copied."""
-
-    def __init__(self, xp: ModuleType, stream: Any):
-        self._stream = stream
-        self._halves: list[np.ndarray | None] = [None, None]
-        self._copied = [xp.cuda.Event(disable_timing=True) for _ in range(2)]
-
-    def send(self, piece: np.ndarray, target: Any) -> None:
-        """Copy a piece to the device; it may still be on its way when this returns.
-
-        It becomes of the type of its target.
-        """
-        self._halves.reverse()
-        self._copied.reverse()
-        half, copied = self._halves[0], self._copied[0]
-        copied.synchronize()
-        if half is None or half.nbytes < target.nbytes:
-            empty_pinned = importlib.import_module("cupyx").empty_pinned
-            half = self._halves[0] = empty_pinned(max(target.nbytes, _BYTES_STAGED), np.uint8)
-        staged = half[: target.nbytes].view(target.dtype).reshape(target.shape)
-        np.copyto(staged, piece)
-        target.set(staged, stream=self._stream)
-        copied.record(self._stream)
 
 
 def namespace(*arrays: Any) -> ModuleType:
@@ -260,8 +208,13 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 @cache
+def _driver() -> ctypes.CDLL:
+    """The NVIDIA driver, which is loaded already where a GPU computes."""
+    return ctypes.CDLL("libcuda.so.1")
+
+
+@cache
 def _stream(xp: ModuleType, number: int) -> Any:
-    """One stream for each number, for good: what it has freed is kept for itself."""
     return xp.cuda.Stream(non_blocking=True)
 
 

@@ -15,6 +15,7 @@ from miri_gpu.raw_calibration import RawCalibration
 from miri_gpu.raw_samples import decode_samples
 from miri_gpu.recipe import Recipe
 from miri_gpu.stretches import Stretch
+from miri_gpu.uploads import upload_array
 
 ALL_ROWS = slice(0, detector.N_ROWS)
 
@@ -100,7 +101,8 @@ def read_raw(stretch: Stretch, rows: slice, job: Job) -> Array:
     if not (stretch.holds(rows) or job.maps(stretch.segment)):
         stretch = stretch.holding(rows, job)
     samples = stretch.samples(rows)
-    return samples if isinstance(samples, job.backend.xp.ndarray) else job.backend.upload(samples)
+    on_device = isinstance(samples, job.backend.xp.ndarray)
+    return samples if on_device else upload_array(samples, job.backend)
 
 
 def block_of(stretch: Stretch, rows: slice, job: Job) -> Block:

@@ -61,23 +61,30 @@ class SampleFile:
 
         What is read of a mapped file draws much of what lies around it into memory.
         """
-        n_groups, n_rows, n_cols = self.shape[1:]
-        size = self.dtype.itemsize
-        frames = (integrations[:, None] * n_groups + np.arange(n_groups)).ravel()
-        places = self.offset + (frames * n_rows + rows.start) * n_cols * size
-        n_bytes = (rows.stop - rows.start) * n_cols * size
-        read = np.empty((len(frames), n_bytes), dtype=np.uint8)
+        places, n_bytes = self.frames(rows, integrations)
+        read = np.empty((len(places), n_bytes), dtype=np.uint8)
         with self.path.open("rb", buffering=0) as file:
-            for start in range(0, len(frames), _FRAMES_AHEAD):
-                wanted = range(start, min(start + _FRAMES_AHEAD, len(frames)))
+            for start in range(0, len(places), _FRAMES_AHEAD):
+                wanted = range(start, min(start + _FRAMES_AHEAD, len(places)))
                 if hasattr(os, "posix_fadvise"):
                     for frame in wanted:
                         place = int(places[frame])
                         os.posix_fadvise(file.fileno(), place, n_bytes, os.POSIX_FADV_WILLNEED)
                 for frame in wanted:
                     self._read_into(read[frame], file, int(places[frame]))
-        shape = (len(integrations), n_groups, rows.stop - rows.start, n_cols)
-        return read.reshape(-1).view(self.dtype).reshape(shape)
+        return read.reshape(-1).view(self.dtype).reshape(self.shape_of(rows, integrations))
+
+    def frames(self, rows: slice, integrations: np.ndarray) -> tuple[np.ndarray, int]:
+        """Where some rows begin in the file, for each group of some integrations; their bytes."""
+        n_groups, n_rows, n_cols = self.shape[1:]
+        bytes_per_row = n_cols * self.dtype.itemsize
+        frames = (integrations[:, None] * n_groups + np.arange(n_groups)).ravel()
+        places = self.offset + (frames * n_rows + rows.start) * bytes_per_row
+        return places.astype(np.int64), (rows.stop - rows.start) * bytes_per_row
+
+    def shape_of(self, rows: slice, integrations: np.ndarray) -> tuple[int, int, int, int]:
+        """(n_ints, n_groups, n_rows, n_cols) of some rows of some integrations."""
+        return len(integrations), self.shape[1], rows.stop - rows.start, self.shape[3]
 
     def _read_into(self, buffer: np.ndarray, file, place: int) -> None:
         file.seek(place)

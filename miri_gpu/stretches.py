@@ -10,9 +10,10 @@ from miri_gpu.containers import Array, Readout
 from miri_gpu.job import Job
 from miri_gpu.ramp_steps import FrameCorrections
 from miri_gpu.ramps.emi import EmiModel
-from miri_gpu.raw_samples import encoded_samples, travelling_dtype
+from miri_gpu.raw_samples import encoded_samples
 from miri_gpu.segments import Segment
 from miri_gpu.storage import Store
+from miri_gpu.uploads import reads_by_itself, upload_array, upload_rows
 
 log = logging.getLogger(__name__)
 
@@ -85,12 +86,16 @@ class Stretch:
 
         Where there is no room for them, they stay in their file.
         """
-        if job.maps(self.segment):
-            raw, integrations = np.asarray(self.segment.raw)[:, :, rows], self.integrations
+        try:
+            held = _in_memory(self, rows, job)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
         else:
-            raw = self.segment.samples.read_rows(rows, self.integrations)
-            integrations = np.arange(len(raw))
-        return replace(self, held=_uploaded(raw, integrations, job), held_from=rows.start)
+            return replace(self, held=held, held_from=rows.start)
+        log.warning("out of memory with samples of %d rows: read by blocks", rows.stop - rows.start)
+        job.backend.release_memory()
+        return self
 
     def holds(self, rows: slice) -> bool:
         """Whether the samples of some rows are at hand."""
@@ -112,24 +117,22 @@ class Stretch:
         return encoded_samples(integrations_of(raw, self.integrations))
 
 
-def _uploaded(raw: np.ndarray, integrations: np.ndarray, job: Job) -> Array | None:
-    """Samples of some integrations on the device, as they travel; None where it has no room.
-
-    `raw` are samples as they lie on disk, (n_ints, n_groups, n_rows, n_cols).
-    """
-    dtype, items = travelling_dtype(raw.dtype), integrations
+def _in_memory(stretch: Stretch, rows: slice, job: Job) -> Array:
+    """Samples of some rows on the device, as they travel."""
+    samples, integrations = stretch.segment.samples, stretch.integrations
+    if reads_by_itself(samples, job.backend):
+        return upload_rows(samples, rows, integrations, job.backend)
+    if job.maps(stretch.segment):
+        raw = np.asarray(stretch.segment.raw)[:, :, rows]
+    else:
+        raw = samples.read_rows(rows, integrations)
+        integrations = np.arange(len(raw))
+    dtype, items = samples.travelling_dtype, integrations
     if dtype == np.uint16:
         raw = raw.view(dtype)
     if follow_one_another(integrations):
         raw, items = integrations_of(raw, integrations), None
-    try:
-        return job.backend.upload(raw, dtype, items)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-    log.warning("out of memory with samples of %d MB: read by blocks", raw.nbytes >> 20)
-    job.backend.release_memory()
-    return None
+    return upload_array(raw, job.backend, dtype, items)
 
 
 def follow_one_another(integrations: np.ndarray) -> bool:

@@ -6,7 +6,6 @@ import types
 import numpy as np
 import pytest
 import standin
-from pretended_gpu import OnDevice, pretended_gpu
 
 from miri_gpu import backend
 from miri_gpu.backend import Backend, BackendError, is_out_of_memory, namespace, select, to_host
@@ -407,31 +406,3 @@ def test_the_fixture_hands_out_arrays_that_cannot_be_written_to(on_backend):
     ):
         with pytest.raises(ValueError, match="read-only"):
             write()
-
-
-@pytest.mark.parametrize("items", [None, np.array([0, 2, 3, 90])], ids=["all", "some"])
-@pytest.mark.parametrize("bytes_staged", [1 << 10, 1 << 20])
-@pytest.mark.parametrize("dtype", [">i2", ">f4", "<u2"])
-def test_what_is_uploaded_arrives(monkeypatch, rng, dtype, bytes_staged, items):
-    monkeypatch.setattr(backend, "_BYTES_STAGED", bytes_staged)
-    gpu = pretended_gpu(monkeypatch)
-    array = rng.integers(0, 1000, (100, 6, 20)).astype(dtype)[:, :, 3:14]
-    uploaded = gpu.upload(array, items=items)
-    assert uploaded.dtype.isnative and uploaded.flags.c_contiguous
-    np.testing.assert_array_equal(uploaded, array if items is None else array[items])
-
-
-def test_an_upload_that_fails_leaves_no_copy_on_its_way(monkeypatch):
-    monkeypatch.setattr(backend, "_BYTES_STAGED", 1 << 10)
-    monkeypatch.setattr(backend, "_stream", lambda xp, number: streams[number])
-    gpu = pretended_gpu(monkeypatch)
-    streams = {-1 - number: gpu.xp.cuda.Stream() for number in range(20)}
-
-    def fail(array, values, stream):
-        stream.n_waiting += 1
-        raise MemoryError("no more")
-
-    monkeypatch.setattr(OnDevice, "set", fail)
-    with pytest.raises(MemoryError, match="no more"):
-        gpu.upload(np.ones((1000, 10)))
-    assert all(stream.n_waiting == 0 for stream in streams.values())

@@ -2,13 +2,22 @@
 
 import logging
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from pretended_gpu import pretended_gpu
 from shell_cases import STAND_IN, edited, same
 
-from miri_gpu import detector, ramps_to_rates, reduction, whole_frames
+from miri_gpu import (
+    detector,
+    kernels,
+    ramps_to_rates,
+    reduction,
+    stretches,
+    uploads,
+    whole_frames,
+)
 from miri_gpu import plan as plan_module
 from miri_gpu.backend import select
 from miri_gpu.blocks import Workers
@@ -25,6 +34,7 @@ from miri_gpu.reduction import reduce, run_plan
 from miri_gpu.segments import open_segment, open_segments
 from miri_gpu.storage import Room
 
+LIBRARY = kernels.library()  # also where a test switches it off
 OPTIMAL = {
     "extract_1d_box": {"skip": True},
     "extract_1d_optimal": {
@@ -270,13 +280,17 @@ def test_a_gpu_computes_the_same_and_meets_no_host_array(whole, monkeypatch, nam
     assert_same_products(dataset, other)
 
 
-@pytest.mark.parametrize("uploads", [1 << 40, 3_000_000, 1], ids=["all", "parts", "blocks"])
+@pytest.mark.parametrize("n_bytes", [1 << 40, 3_000_000, 1], ids=["all", "parts", "blocks"])
+@pytest.mark.parametrize("by", ["Python", "compiled code"])
 @pytest.mark.parametrize("name", ["every step", "lines", "cut, without interference"])
-def test_samples_take_any_way_to_a_gpu(whole, without_kernels, monkeypatch, name, uploads):
-    """The next segment as a whole, rows of the first in parts, and blocks where room is short."""
+def test_samples_take_any_way_to_a_gpu(whole, without_kernels, monkeypatch, name, by, n_bytes):
+    """A segment as a whole, the last one in parts of rows, and by blocks where room is short."""
     plan, dataset, rates = whole(name)
     plan = replace(plan, backend=pretended_gpu(monkeypatch))
-    workers = Workers(2, 1 << 22, backend=plan.backend, room=Room(bytes_of_uploads=uploads))
+    if by == "compiled code":
+        library = LIBRARY if hasattr(LIBRARY, "upload_frames") else pytest.skip("not compiled")
+        monkeypatch.setattr(uploads, "kernels", SimpleNamespace(library=lambda: library))
+    workers = Workers(2, 1 << 22, backend=plan.backend, room=Room(bytes_of_uploads=n_bytes))
     other, other_rates = run_with(plan, monkeypatch, workers)
     assert_same_rates(rates, other_rates)
     assert_same_products(dataset, other)
@@ -285,14 +299,14 @@ def test_samples_take_any_way_to_a_gpu(whole, without_kernels, monkeypatch, name
 def test_a_gpu_without_room_gets_samples_by_blocks(whole, without_kernels, monkeypatch, caplog):
     plan, dataset, _ = whole("lines")
     gpu = pretended_gpu(monkeypatch)
-    upload, n_calls = gpu.__class__.upload, iter(range(100))
+    upload, n_calls = uploads.upload_array, iter(range(100))
 
-    def fail_twice(self, *args, **how):
+    def fail_twice(*args):
         if next(n_calls) < 2:
             raise MemoryError("no more")
-        return upload(self, *args, **how)
+        return upload(*args)
 
-    monkeypatch.setattr(gpu.__class__, "upload", fail_twice)
+    monkeypatch.setattr(stretches, "upload_array", fail_twice)
     with caplog.at_level(logging.WARNING, "miri_gpu"):
         workers = Workers(1, 1 << 22, backend=gpu)
         other, _ = run_with(replace(plan, backend=gpu), monkeypatch, workers)

@@ -61,9 +61,9 @@ class _Kernel:
 
 def available(xp: ModuleType) -> bool:
     """Whether kernels run on the arrays of this module, and nobody has switched them off."""
-    if os.environ.get(ENVIRONMENT_VARIABLE) == "0":
-        return False
-    return _library()[0] is not None if xp is np else hasattr(xp, "RawKernel")
+    if xp is np:
+        return library() is not None
+    return os.environ.get(ENVIRONMENT_VARIABLE) != "0" and hasattr(xp, "RawKernel")
 
 
 def status() -> str:
@@ -71,6 +71,11 @@ def status() -> str:
     if os.environ.get(ENVIRONMENT_VARIABLE) == "0":
         return f"switched off by {ENVIRONMENT_VARIABLE}=0"
     return _library()[1]
+
+
+def library() -> ctypes.CDLL | None:
+    """The compiled library, for what it has beside kernels; None where none is used."""
+    return None if os.environ.get(ENVIRONMENT_VARIABLE) == "0" else _library()[0]
 
 
 def launch(
@@ -230,6 +235,6 @@ def _load(name: str) -> tuple[ctypes.CDLL | None, str]:
 
 def _digest() -> str:
     """The same digest as in `build.py`: a library of other sources would take other arguments."""
-    files = sorted(path for path in _FOLDER.iterdir() if path.suffix in (".c", ".h"))
+    files = sorted(path for path in _FOLDER.rglob("*.[ch]"))
     together = b"".join(path.name.encode() + path.read_bytes() for path in files)
     return hashlib.sha256(together).hexdigest()

@@ -17,7 +17,7 @@ LEVELS = {"_cpu": [], "_cpu_v3": ["-march=x86-64-v3"], "_cpu_v4": ["-march=x86-6
 
 def digest() -> str:
     """The digest by which Python knows that the library belongs to the sources beside it."""
-    sources = sorted(path for path in FOLDER.iterdir() if path.suffix in (".c", ".h"))
+    sources = sorted(path for path in FOLDER.rglob("*.[ch]"))
     together = b"".join(path.name.encode() + path.read_bytes() for path in sources)
     return hashlib.sha256(together).hexdigest()
 
