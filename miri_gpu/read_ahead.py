@@ -1,21 +1,33 @@
 """Reading ahead: what comes next is fetched while what is at hand is in work."""
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 Result = TypeVar("Result")
 
 
-def read_ahead(read: Callable[[T], Result], items: Iterable[T]) -> Iterator[Result]:
-    """What `read` gives for each item, in order; the next one is read on a thread meanwhile."""
+def read_ahead(
+    read: Callable[[T], Result], items: Sequence[T], size: Callable[[T], int] = lambda _: 1
+) -> Iterator[Result]:
+    """What `read` gives for each item, in order; those that come next are read meanwhile.
+
+    Together these are no larger than the largest of all: there is room for twice as much.
+    """
+    sizes = [size(item) for item in items]
+    most = max(sizes, default=0)
     with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
-        waiting = None
-        for item in items:
-            following = reader.submit(read, item)
-            if waiting is not None:
-                yield waiting.result()
-            waiting = following
-        if waiting is not None:
-            yield waiting.result()
+        waiting: deque[Future] = deque()
+        n_asked = 0
+        try:
+            for number in range(len(items)):
+                in_work = waiting.popleft() if waiting else None
+                while n_asked < len(items) and sum(sizes[number + 1 : n_asked + 1]) <= most:
+                    waiting.append(reader.submit(read, items[n_asked]))
+                    n_asked += 1
+                yield (in_work or waiting.popleft()).result()
+        finally:
+            for unwanted in waiting:
+                unwanted.cancel()

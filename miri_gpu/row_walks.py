@@ -6,6 +6,9 @@ or the first of the next segment, and copied to the GPU if there is one.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
 
 from miri_gpu import detector
 from miri_gpu.blocks import evenly_cut
@@ -15,7 +18,8 @@ from miri_gpu.read_ahead import read_ahead
 from miri_gpu.segments import Segment
 from miri_gpu.stretches import MeasuredFrames, Stretch
 
-_PARTS_OF_THE_LAST = 3  # at least: the last of them is computed with when all has come
+# rows of the last segment, part by part: the last of them are computed with when all have come
+_SHARES_OF_THE_LAST = (0.5, 0.3, 0.2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +79,7 @@ def walks_ahead(segments: Sequence[Segment], job: Job, rows: slice = ALL_ROWS) -
     cut = [_parts(segment, rows, job, segment is segments[-1]) for segment in segments]
     wanted = [(segment, part, part is parts[0])
               for segment, parts in zip(segments, cut, strict=True) for part in parts]  # fmt: skip
-    read = read_ahead(lambda one: _read(*one, job), wanted)
+    read = read_ahead(lambda one: _read(*one, job), wanted, size=_bytes_of)
     return [RowWalk(segment, parts, read) for segment, parts in zip(segments, cut, strict=True)]
 
 
@@ -91,7 +95,10 @@ def _parts(segment: Segment, rows: slice, job: Job, is_last: bool) -> list[slice
     if n_most is None:
         return [rows]
     if job.backend.on_gpu and is_last:
-        n_most = min(n_most, -(-detector.N_ROWS // _PARTS_OF_THE_LAST))
+        edges = rows.start + np.cumsum([0, *_SHARES_OF_THE_LAST]) * (rows.stop - rows.start)
+        parts = [slice(a, b) for a, b in pairwise(edges.round().astype(int).tolist()) if a < b]
+        if all(part.stop - part.start <= n_most for part in parts):
+            return parts
     return evenly_cut(rows.start, rows.stop, n_most)
 
 
@@ -115,6 +122,12 @@ def _rows_held(segment: Segment, job: Job) -> int | None:
     if n_rows <= 2 * n_halo and job.maps(segment):
         return None
     return max(1, n_rows - n_halo)
+
+
+def _bytes_of(wanted: tuple[Segment, slice, bool]) -> int:
+    """Of some rows, in their file."""
+    segment, rows, _ = wanted
+    return segment.samples.n_bytes * (rows.stop - rows.start) // detector.N_ROWS
 
 
 def _read(segment: Segment, rows: slice, is_first: bool, job: Job) -> Stretch:

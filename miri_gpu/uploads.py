@@ -19,9 +19,9 @@ from miri_gpu.containers import Array
 from miri_gpu.errors import SegmentError
 from miri_gpu.raw_samples import SampleFile
 
-_MOST_THREADS = 12
+_MOST_THREADS = 14
 _BYTES_OF_A_PIECE = 8 << 20  # but for single items that are larger; Python takes its time for each
-_BYTES_OF_A_READ = 2 << 20  # of compiled code, which does not; two for each thread fit a cache
+_BYTES_OF_A_READ = 4 << 20  # of compiled code, which does not; two for each thread fit a cache
 _TRUNCATED = -1_000_000  # as uploads.c says it
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 import weakref
 
 import pytest
@@ -31,6 +32,30 @@ def test_the_next_one_is_read_while_one_is_in_work():
             assert begun[i + 1].wait(5)
         if i == 0:
             assert not begun[2].is_set()
+
+
+def test_small_ones_are_read_together_while_a_large_one_is_in_work():
+    sizes = [3, 3, 1, 1, 1, 2]
+    begun = [threading.Event() for _ in sizes]
+
+    def read(i):
+        begun[i].set()
+        return i
+
+    last_begun = [1, 4, 4, 5, 5, 5]
+    for i, last in zip(read_ahead(read, range(6), size=sizes.__getitem__), last_begun, strict=True):
+        assert all(one.wait(5) for one in begun[: last + 1])
+        assert not any(one.wait(0.02) for one in begun[last + 1 :]), i
+
+
+def test_who_stops_early_does_not_wait_for_what_nobody_wants():
+    read = []
+    pieces = read_ahead(
+        lambda i: (time.sleep(0.05), read.append(i)), range(9), size=lambda i: i < 1
+    )
+    next(pieces)
+    pieces.close()
+    assert len(read) <= 2
 
 
 def test_two_are_held_at_a_time():
