@@ -5,7 +5,6 @@ with no more keywords than a reduction asks for; the references never see a disk
 """
 
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +18,6 @@ from miri_gpu.calibration.read import _EXTENSIONS
 from miri_gpu.integration_times import TIME_COLUMNS
 from miri_gpu.plan import Plan
 from miri_gpu.rates.wavelength import WavelengthTable, wavelength_map
-from miri_gpu.raw_samples import SampleFile
 from miri_gpu.recipe import load_recipe
 from miri_gpu.segments import Segment
 from miri_gpu.simulate import SimulationSettings, references
@@ -37,19 +35,13 @@ from miri_gpu.simulate.true_detector import build_detector
 FILE_NAME = "plain_uncal.fits"
 
 
-class PlainSegment(Segment):
-    """A segment whose samples lie behind two headers of one block each."""
-
-    @cached_property
-    def samples(self) -> SampleFile:
-        """Where they lie on disk."""
-        return SampleFile(self.path, 2 * BLOCK_BYTES, np.dtype(">i2"), self.shape)
-
-
 def segment(
     path: Path, settings: SimulationSettings, number: int = 1, n_segments: int = 1
-) -> PlainSegment:
-    """The segment that a file holds, or will hold: of the settings, and by default all there is."""
+) -> Segment:
+    """The segment that a file holds, or will hold: of the settings, and by default all there is.
+
+    Its samples lie behind two headers of one block each.
+    """
     first = (number - 1) * settings.n_ints
     times = integration_times(first, first + settings.n_ints, settings)
     place = {
@@ -59,10 +51,11 @@ def segment(
         "INTSTART": first + 1,
         "INTEND": first + settings.n_ints,
     }
-    return PlainSegment(
+    return Segment(
         path=path,
         primary={**_primary_keywords(settings), **place},
         science=_science_keywords(settings),
+        offset=2 * BLOCK_BYTES,
         times={name: times[name].astype(np.float64) for name in TIME_COLUMNS},
     )
 
@@ -73,7 +66,7 @@ def simulated_samples(settings: SimulationSettings) -> list[np.ndarray]:
     return list(exposed(scene, true_detector, settings, 0, settings.n_ints, [], None))
 
 
-def write_segment(segment: PlainSegment, samples: Iterable[np.ndarray]) -> None:
+def write_segment(segment: Segment, samples: Iterable[np.ndarray]) -> None:
     """Write the file of a segment, an integration at a time."""
     partial = segment.path.with_suffix(".part")
     with partial.open("wb") as file:
@@ -85,7 +78,7 @@ def write_segment(segment: PlainSegment, samples: Iterable[np.ndarray]) -> None:
 
 
 def plan(
-    segment: PlainSegment,
+    segment: Segment,
     settings: SimulationSettings,
     backend: Backend,
     recipe: str | None = None,

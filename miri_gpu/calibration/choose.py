@@ -46,12 +46,20 @@ def choose_from_crds(header, types: Iterable[str]) -> tuple[dict[str, Path | Non
         context = crds_client.get_context_used("jwst")
         asked = asked_parameters(context)
     parameters = crds_parameters(header, asked)
-    files = {}
-    for reftype in types:
-        with _crds_errors(f"{reftype}: expected a reference file from CRDS ({context})"):
-            found = crds_client.get_multiple_reference_paths(parameters, [reftype], "jwst")
-        files[reftype] = _existing(reftype, found[reftype])
-    return files, context
+
+    def paths_of(*reftypes: str) -> dict[str, str]:
+        names = ", ".join(reftypes)
+        with _crds_errors(f"{names}: expected a reference file from CRDS ({context})"):
+            return crds_client.get_multiple_reference_paths(parameters, reftypes, "jwst")
+
+    types = list(types)
+    try:
+        found = paths_of(*types)
+    except CalibrationError:  # of which type it is, shows when each is asked for by itself
+        found = {}
+        for reftype in types:
+            found |= paths_of(reftype)
+    return {reftype: _existing(reftype, found[reftype]) for reftype in types}, context
 
 
 def choose_from_folder(folder: str | Path, types: Iterable[str]) -> dict[str, Path | None]:

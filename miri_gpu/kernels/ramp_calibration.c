@@ -111,6 +111,18 @@ DEVICE float decoded(uint16_t raw)
     return (float)(uint16_t)((uint16_t)(raw << 8 | raw >> 8) ^ 0x8000);
 }
 
+/* A sample less 32768, in the byte order of the machine: as integers of 16 bits, twice as many as
+ * floats are compared at once. */
+DEVICE int16_t stored(uint16_t raw) { return (int16_t)(uint16_t)(raw << 8 | raw >> 8); }
+
+/* The smallest such sample that is not below a limit, and whether there is one. */
+DEVICE int16_t stored_limit(float limit, int16_t *is_there)
+{
+    const float least = limit > 0.0f ? ceilf(limit) : 0.0f; /* the numbers of samples are whole */
+    *is_there = limit <= 65535.0f;
+    return (int16_t)((*is_there ? (int32_t)least : 0) - 32768);
+}
+
 /* Decode samples.
  *
  * raw: images as of calibrate_ramps; samples: the same without gaps.
@@ -139,13 +151,18 @@ KERNEL void find_full(int64_t n_items, const uint16_t *restrict raw, int64_t raw
     {
         const int64_t integration = item / n_pieces, start = item % n_pieces * PIXELS;
         const int n_here = pixels_of(start, n_pixels);
-        int16_t first[PIXELS];
-        for (int l = 0; l < n_here; l++) first[l] = (int16_t)n_groups;
+        int16_t first[PIXELS], top[PIXELS], may_fill[PIXELS];
+        for (int l = 0; l < n_here; l++) {
+            first[l] = (int16_t)n_groups;
+            top[l] = stored_limit(limit[start + l], &may_fill[l]);
+        }
         /* backwards, so that the last one written is the first */
         for (int64_t g = n_groups - 1; g >= 0; g--) {
             const uint16_t *x = raw + integration * raw_int + g * raw_group + start;
-            for (int l = 0; l < n_here; l++)
-                first[l] = decoded(x[l]) >= limit[start + l] ? (int16_t)g : first[l];
+            for (int l = 0; l < n_here; l++) {
+                const int16_t is_full = (int16_t)(stored(x[l]) >= top[l]) & may_fill[l];
+                first[l] = is_full ? (int16_t)g : first[l];
+            }
         }
         for (int l = 0; l < n_here; l++) full[integration * n_pixels + start + l] = first[l];
     }
