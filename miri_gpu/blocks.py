@@ -47,7 +47,7 @@ class Sizes:
 
 # a pass stays in the cache of a core; a block holds several, to share its halo and its fixed costs
 _CPU = Sizes(
-    16 << 20, 4 << 20, most_threads=1 << 10, blocks_per_thread=4, temporaries=6, share=0.25
+    24 << 20, 4 << 20, most_threads=1 << 10, blocks_per_thread=4, temporaries=6, share=0.25
 )
 # a block has pixels enough for all of a GPU's threads; what Python does for one takes longer than
 # for many of a CPU's, and goes on while the GPU computes with another
@@ -134,12 +134,14 @@ class Workers:
     def cut(self, start: int, stop: int, bytes_per_item: int) -> list[slice]:
         """Cut an axis from start to stop into even blocks that respect the memory.
 
-        As few as that allows, but enough to keep all threads busy to the end.
+        As few as that allows, but enough to keep all threads busy to the end: as many for each.
         """
-        n_most = self.bytes_per_block // bytes_per_item
+        n_items = stop - start
+        n_blocks = _times(n_items, self.bytes_per_block // bytes_per_item)
         if self.n_threads > 1:
-            n_most = min(n_most, -(-(stop - start) // (self.blocks_per_thread * self.n_threads)))
-        return evenly_cut(start, stop, n_most)
+            n_blocks = max(n_blocks, self.blocks_per_thread * self.n_threads)
+            n_blocks = self.n_threads * _times(n_blocks, self.n_threads)
+        return _cut(start, stop, min(n_blocks, n_items))
 
     def passes(self, n_items: int, bytes_per_item: int) -> list[slice]:
         """Cut the items of a block into what goes through a chain of steps together."""
@@ -214,7 +216,15 @@ class Workers:
 
 def evenly_cut(start: int, stop: int, n_most: int) -> list[slice]:
     """Cut an axis into the fewest blocks of at most `n_most` items (or of one), evenly."""
-    n_items = max(0, stop - start)
-    n_blocks = -(-n_items // max(1, n_most))
-    edges = [start + i * n_items // max(1, n_blocks) for i in range(n_blocks + 1)]
-    return [slice(a, b) for a, b in pairwise(edges)]
+    return _cut(start, stop, _times(stop - start, n_most))
+
+
+def _cut(start: int, stop: int, n_blocks: int) -> list[slice]:
+    """Cut an axis evenly into so many blocks; none where that is 0 or less."""
+    edges = [start + i * (stop - start) // n_blocks for i in range(n_blocks)]
+    return [slice(a, b) for a, b in pairwise([*edges, stop])]
+
+
+def _times(n: int, size: int) -> int:
+    """How many times a size (or 1) is needed for n."""
+    return -(-max(0, n) // max(1, size))
