@@ -47,7 +47,7 @@ class Sizes:
 
 # a pass stays in the cache of a core; a block holds several, to share its halo and its fixed costs
 _CPU = Sizes(
-    24 << 20, 4 << 20, most_threads=1 << 10, blocks_per_thread=4, temporaries=6, share=0.25
+    20 << 20, 4 << 20, most_threads=1 << 10, blocks_per_thread=4, temporaries=6, share=0.25
 )
 # a block has pixels enough for all of a GPU's threads; what Python does for one takes longer than
 # for many of a CPU's, and goes on while the GPU computes with another

@@ -31,13 +31,14 @@ class RowWalk:
     segment : Segment
     parts : list of slice
         Rows that are read together.
-    read : iterator of Stretch
-        For each of these, with their samples at hand, or in the file where that is better.
+    stretches : iterator of Stretch
+        For each part, with its samples at hand, or in their file where that is better; of all
+        walks that were made together.
     """
 
     segment: Segment
     parts: list[slice]
-    read: Iterator[Stretch]
+    stretches: Iterator[Stretch]
 
     def run(
         self,
@@ -63,15 +64,15 @@ class RowWalk:
         blocks = [workers.cut(part.start, part.stop, bytes_per_row) for part in self.parts]
         frames = None
         for of_part in blocks:
-            stretch = next(self.read)
+            stretch = next(self.stretches)
             if frames is None:
                 frames = measure(stretch)
                 job.progress.start(task, sum(map(len, blocks)))
             if stretch.held is None and job.maps(self.segment):
-                self.segment.samples.ask_for()
+                self.segment.samples.ask_for()  # no harm where that was done ahead
             stretch = replace(stretch, frames=frames)
             workers.run(lambda rows, s=stretch: work(s, rows), of_part, job.progress.advance)
-            del stretch  # the next but one is being read then
+            del stretch  # there is room for what is read ahead, and one more
 
 
 def walks_ahead(segments: Sequence[Segment], job: Job, rows: slice = ALL_ROWS) -> list[RowWalk]:
@@ -79,8 +80,8 @@ def walks_ahead(segments: Sequence[Segment], job: Job, rows: slice = ALL_ROWS) -
     cut = [_parts(segment, rows, job, segment is segments[-1]) for segment in segments]
     wanted = [(segment, part, part is parts[0])
               for segment, parts in zip(segments, cut, strict=True) for part in parts]  # fmt: skip
-    read = read_ahead(lambda one: _read(*one, job), wanted, size=_bytes_of)
-    return [RowWalk(segment, parts, read) for segment, parts in zip(segments, cut, strict=True)]
+    stretches = read_ahead(lambda one: _read(*one, job), wanted, size=_bytes_of)
+    return [RowWalk(*one, stretches) for one in zip(segments, cut, strict=True)]
 
 
 def _parts(segment: Segment, rows: slice, job: Job, is_last: bool) -> list[slice]:

@@ -53,11 +53,11 @@ def dark_correction(
 ) -> SampleCorrection:
     """What subtract_dark does to so many integrations of so many groups; parameters as there."""
     xp = namespace(dark, dark_dq)
-    dark = _as_groups(dark, n_groups, readout, xp=xp)
     planes = readout.planes(n_ints, dark.shape[0])
     if not readout.in_first_segment:  # STScI's step gives later segments the last plane throughout
         planes = planes[-1:]
-    return SampleCorrection(pixeldq=dark_dq, dark=dark[xp.asarray(planes)])
+    own = _as_groups(dark[xp.asarray(planes)], n_groups, readout, xp=xp)
+    return SampleCorrection(pixeldq=dark_dq, dark=own)
 
 
 def _as_groups(dark: Array, n_groups: int, readout: Readout, *, xp) -> Array:
