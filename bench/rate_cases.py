@@ -137,4 +137,4 @@ def numerics_cases(rates: Rates, job: Job) -> Iterator[Case]:
 
 def _some_frames(rates: Rates, job: Job) -> slice:
     """As many integrations as a block of frames holds."""
-    return job.workers.cut_into_passes(rates.data.shape[0], BYTES_PER_FRAME)[0]
+    return job.workers.passes(rates.data.shape[0], BYTES_PER_FRAME)[0]

@@ -4,10 +4,9 @@ What is timed here is what the reduction does once it has read: the same functio
 are cut as the reduction cuts them.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from miri_gpu.progress import Silent
 from miri_gpu.ramp_blocks import block_of, read_ramps
 from miri_gpu.ramp_steps import Block
 from miri_gpu.ramps_to_rates import Fit, rows_to_rates
-from miri_gpu.rates_to_spectra import BYTES_PER_FRAME, Extraction, clean_frames, extract_frames
+from miri_gpu.rates_to_spectra import Extraction, rates_to_extraction
 from miri_gpu.segments import Segment
 from miri_gpu.simulate import SimulationSettings
 from miri_gpu.stretches import Stretch
@@ -125,36 +124,20 @@ def job_of(segment: Segment, settings: SimulationSettings, backend: Backend) -> 
 
 def samples_to_rates(source: Source) -> Rates:
     """Calibrate and fit all ramps, in blocks of rows with all integrations."""
-    stretch = source.stretch
+    stretch, job, found = source.stretch, source.job, {}
 
-    def fit(rows: slice) -> Rates:
-        return rows_to_rates(stretch, rows, source.job).rates
+    def fit(rows: slice) -> None:
+        found[rows.start] = rows_to_rates(stretch, rows, job).planes()
 
-    found = _in_blocks(fit, source.row_blocks(), source.job)
-    xp = source.job.backend.xp
-    names = [name for name, plane in vars(found[0]).items() if plane is not None]
-    return Rates(**{n: xp.concatenate([getattr(r, n) for r in found], axis=1) for n in names})
+    job.workers.run(fit, source.row_blocks(), job.progress.advance)
+    blocks, xp = [found[start] for start in sorted(found)], job.backend.xp
+    return Fit.of({n: xp.concatenate([b[n] for b in blocks], axis=1) for n in blocks[0]}).rates
 
 
 def rates_to_spectra(rates: Rates, source: Source) -> Extraction:
     """Clean and extract all frames, in blocks of integrations."""
-    job = source.job
-    exposure_time_s = job.plan.used_time_s(source.segment)
 
-    def extract(ints: slice) -> Extraction:
-        fit = Fit(rates=rates.map(lambda plane: plane[ints]))
-        return extract_frames(clean_frames(fit.rates, job), fit, job, exposure_time_s)
+    def take(ints: slice) -> Fit:
+        return Fit(rates=rates.map(lambda plane: plane[ints]))
 
-    blocks = job.workers.cut_into_passes(rates.data.shape[0], BYTES_PER_FRAME)
-    return Extraction.concatenated(_in_blocks(extract, blocks, job))
-
-
-def _in_blocks(work: Callable, blocks: list[slice], job: Job) -> list:
-    """What the work gives for each block, in their order."""
-    found: dict[int, Any] = {}
-
-    def keep(block: slice) -> None:
-        found[block.start] = work(block)
-
-    job.workers.run(keep, blocks, job.progress.advance)
-    return [found[start] for start in sorted(found)]
+    return rates_to_extraction(take, rates.data.shape[0], source.segment, source.job)

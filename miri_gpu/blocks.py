@@ -148,11 +148,6 @@ class Workers:
         n_bytes = min(self.bytes_per_pass, self.bytes_per_block)
         return evenly_cut(0, n_items, n_bytes // bytes_per_item)
 
-    def cut_into_passes(self, n_items: int, bytes_per_item: int) -> list[slice]:
-        """Cut an axis into blocks of one pass each."""
-        n_bytes = min(self.bytes_per_pass, self.bytes_per_block)
-        return replace(self, bytes_per_block=n_bytes).cut(0, n_items, bytes_per_item)
-
     def run(
         self,
         work: Callable[[slice], None],

@@ -4,7 +4,7 @@ Frames are flat-fielded, cleaned, freed of their background and extracted block 
 extraction may want the median profile of all of them: they are cleaned beforehand, too, then.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
@@ -114,23 +114,31 @@ def rates_to_extraction(
         Where a row of the spectrum has no usable pixel in any integration.
     """
     name, exposure_time_s = segment.path.name, job.plan.used_time_s(segment)
-    blocks = job.workers.cut_into_passes(n_ints, BYTES_PER_FRAME)
+    blocks = job.workers.cut(0, n_ints, BYTES_PER_FRAME)
     profile = _median_profile(take, n_ints, job, name) if _wants_median_profile(job) else None
     extracted: dict[int, Extraction] = {}
     usable: dict[int, np.ndarray] = {}
 
-    def extract(ints: slice) -> None:
-        fit = take(ints)
-        usable[ints.start] = usable_rows(fit.rates)
-        frames = clean_frames(fit.rates, job)
-        if profile is not None:
-            frames = replace(frames, profile=profile)
-        extracted[ints.start] = extract_frames(frames, fit, job, exposure_time_s)
+    def extract(block: slice) -> None:
+        for ints, fit in _in_passes(take, block, job):
+            usable[ints.start] = usable_rows(fit.rates)
+            frames = clean_frames(fit.rates, job)
+            if profile is not None:
+                frames = replace(frames, profile=profile)
+            extracted[ints.start] = extract_frames(frames, fit, job, exposure_time_s)
 
     job.progress.start(f"{name}: rates to spectra", len(blocks))
     job.workers.run(extract, blocks, job.progress.advance)
     check_rows(np.any(list(usable.values()), axis=0), segment, job.calibration.wavelength)
     return Extraction.concatenated([extracted[i] for i in sorted(extracted)])
+
+
+def _in_passes(take: Callable[[slice], Fit], block: slice, job: Job) -> Iterator[tuple[slice, Fit]]:
+    """The rates of a block of integrations, as many at a time as go fast."""
+    held = take(block).planes()
+    for part in job.workers.passes(block.stop - block.start, BYTES_PER_FRAME):
+        ints = slice(block.start + part.start, block.start + part.stop)
+        yield ints, Fit.of({name: plane[part] for name, plane in held.items()})
 
 
 def _wants_median_profile(job: Job) -> bool:
@@ -147,15 +155,16 @@ def _median_profile(take: Callable[[slice], Fit], n_ints: int, job: Job, name: s
     store = job.workers.room.store({"profile": (shape, np.float32)}, xp=xp)
     median = xp.zeros((1, detector.N_ROWS, detector.N_COLS), dtype=xp.float32)
 
-    def clean(ints: slice) -> None:
-        store.put(ints, {"profile": clean_frames(take(ints).rates, job).profile[..., columns]})
+    def clean(block: slice) -> None:
+        for ints, fit in _in_passes(take, block, job):
+            store.put(ints, {"profile": clean_frames(fit.rates, job).profile[..., columns]})
 
     def take_median(rows: slice) -> None:
         profiles = store.take((slice(None), rows))["profile"]
         median[:, rows, columns] = masked_median(profiles, axis=0)
 
-    blocks = job.workers.cut_into_passes(n_ints, BYTES_PER_FRAME)
-    row_blocks = job.workers.cut_into_passes(detector.N_ROWS, 4 * n_ints * n_columns)
+    blocks = job.workers.cut(0, n_ints, BYTES_PER_FRAME)
+    row_blocks = job.workers.cut(0, detector.N_ROWS, 4 * n_ints * n_columns)
     job.progress.start(f"{name}: median profile", len(blocks) + len(row_blocks))
     job.workers.run(clean, blocks, job.progress.advance)
     job.workers.run(take_median, row_blocks, job.progress.advance)

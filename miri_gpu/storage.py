@@ -78,7 +78,7 @@ class Room:
         arrays, start = {}, 0
         for name, (shape, dtype) in planes.items():
             array = np.frombuffer(mapped, dtype, math.prod(shape), start)
-            arrays[name] = array.reshape(shape)
+            arrays[name] = _by_rows(array, shape)
             start = -(-(start + array.nbytes) // _ALIGNMENT) * _ALIGNMENT
         return Store(arrays, xp, mapped)
 
@@ -120,6 +120,15 @@ class Store:
         """Let the system write and drop the file's pages, which else count as this process's."""
         if self.mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             self.mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _by_rows(array: Array, shape: tuple[int, ...]) -> Array:
+    """Memory as an array (..., n_rows, n_cols) whose rows lie next to one another, of all images.
+
+    Blocks of rows are then written, and blocks of images read, in long pieces.
+    """
+    *images, n_rows, n_cols = shape
+    return np.moveaxis(array.reshape(n_rows, *images, n_cols), 0, -2)
 
 
 def _size(shape: tuple[int, ...], dtype: Any) -> int:
