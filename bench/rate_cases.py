@@ -136,5 +136,5 @@ def numerics_cases(rates: Rates, job: Job) -> Iterator[Case]:
 
 
 def _some_frames(rates: Rates, job: Job) -> slice:
-    """As many integrations as a block of frames holds."""
+    """As many integrations as go through the steps together."""
     return job.workers.passes(rates.data.shape[0], BYTES_PER_FRAME)[0]

@@ -95,10 +95,16 @@ class Backend:
         """Bytes of the host that a GPU copies by itself."""
         return importlib.import_module("cupyx").empty_pinned(n_bytes, np.uint8)
 
-    def driver_functions(self) -> tuple[ctypes.c_void_p, ...]:
-        """For compiled code: how a GPU's driver copies to it, records an event and waits for it."""
+    def driver_functions(self) -> tuple[ctypes.c_void_p, ...] | None:
+        """For compiled code: how a GPU's driver copies to it, records an event and waits for it.
+
+        None where the driver is not where it should be.
+        """
         names = ("cuMemcpyHtoDAsync_v2", "cuEventRecord", "cuEventSynchronize")
-        return tuple(ctypes.cast(getattr(_driver(), name), ctypes.c_void_p) for name in names)
+        driver = _driver()
+        if not all(hasattr(driver, name) for name in names):
+            return None
+        return tuple(ctypes.cast(getattr(driver, name), ctypes.c_void_p) for name in names)
 
     def free_memory_bytes(self) -> int:
         """Memory that a reduction may still take on the device."""
@@ -208,9 +214,12 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 @cache
-def _driver() -> ctypes.CDLL:
-    """The NVIDIA driver, which is loaded already where a GPU computes."""
-    return ctypes.CDLL("libcuda.so.1")
+def _driver() -> ctypes.CDLL | None:
+    """The NVIDIA driver, which is loaded already where a GPU computes (on Linux)."""
+    try:
+        return ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
 
 
 @cache

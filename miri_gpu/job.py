@@ -51,10 +51,10 @@ class Job:
         """What computes."""
         return self.plan.backend
 
-    def maps(self, segment: Segment, n_such: int = 1) -> bool:
-        """Whether the raw samples of so many segments fit the memory; the system keeps them there.
+    def fits_memory(self, segment: Segment, n_such: int = 1) -> bool:
+        """Whether there is memory for the raw samples of so many segments like this one.
 
-        They are read of a mapped file then, else by rows.
+        The system then keeps what was read of their files, and a host computes with that.
         """
         return n_such * segment.samples.n_bytes <= self.workers.room.bytes_of_samples
 

@@ -98,7 +98,7 @@ def read_raw(stretch: Stretch, rows: slice, job: Job) -> Array:
 
     What is on the device already stays where it is: where the host computes, in the file.
     """
-    if not (stretch.holds(rows) or job.maps(stretch.segment)):
+    if not (stretch.holds(rows) or job.fits_memory(stretch.segment)):
         stretch = stretch.holding(rows, job)
     samples = stretch.samples(rows)
     on_device = isinstance(samples, job.backend.xp.ndarray)

@@ -7,6 +7,7 @@ Ramps that were written by a pipeline are float32 already.
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -91,14 +92,17 @@ class SampleFile:
         if file.readinto(buffer) != len(buffer):
             raise SegmentError(f"{self.path}: truncated while it was read")
 
-    def ask_for(self) -> None:
-        """Ask the system to read all of it, soon and in order, into the memory that is free."""
-        if hasattr(os, "posix_fadvise"):
-            Thread(target=self._ask_for, daemon=True).start()  # the system may take its time
 
-    def _ask_for(self) -> None:
-        with self.path.open("rb") as file:
-            os.posix_fadvise(file.fileno(), self.offset, self.n_bytes, os.POSIX_FADV_WILLNEED)
+def ask_for(files: Sequence[SampleFile]) -> None:
+    """Ask the system to read files, one after the other, into the memory that is free."""
+
+    def ask() -> None:
+        for one in files:
+            with one.path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), one.offset, one.n_bytes, os.POSIX_FADV_WILLNEED)
+
+    if hasattr(os, "posix_fadvise"):
+        Thread(target=ask, daemon=True).start()  # the system may take its time
 
 
 def travelling_dtype(dtype: np.dtype) -> np.dtype:

@@ -23,11 +23,10 @@ def read_ahead(
         n_asked = 0
         try:
             for number in range(len(items)):
-                in_work = waiting.popleft() if waiting else None
                 while n_asked < len(items) and sum(sizes[number + 1 : n_asked + 1]) <= most:
                     waiting.append(reader.submit(read, items[n_asked]))
                     n_asked += 1
-                yield (in_work or waiting.popleft()).result()
+                yield waiting.popleft().result()
         finally:
             for unwanted in waiting:
                 unwanted.cancel()

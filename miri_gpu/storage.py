@@ -123,9 +123,9 @@ class Store:
 
 
 def _by_rows(array: Array, shape: tuple[int, ...]) -> Array:
-    """Memory as an array (..., n_rows, n_cols) whose rows lie next to one another, of all images.
+    """Memory as an array (..., n_rows, n_cols) in which a row of all images is one piece.
 
-    Blocks of rows are then written, and blocks of images read, in long pieces.
+    A block of rows is one piece then, and one of images is long pieces.
     """
     *images, n_rows, n_cols = shape
     return np.moveaxis(array.reshape(n_rows, *images, n_cols), 0, -2)

@@ -118,11 +118,11 @@ class Stretch:
 
 
 def _in_memory(stretch: Stretch, rows: slice, job: Job) -> Array:
-    """Samples of some rows on the device, as they travel."""
+    """Samples of some rows as they travel, in the memory of what computes."""
     samples, integrations = stretch.segment.samples, stretch.integrations
     if reads_by_itself(samples, job.backend):
         return upload_rows(samples, rows, integrations, job.backend)
-    if job.maps(stretch.segment):
+    if job.fits_memory(stretch.segment):
         raw = np.asarray(stretch.segment.raw)[:, :, rows]
     else:
         raw = samples.read_rows(rows, integrations)

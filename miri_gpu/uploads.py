@@ -9,6 +9,7 @@ import ctypes
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,14 @@ import numpy as np
 from miri_gpu import kernels
 from miri_gpu.backend import Backend, usable_cores
 from miri_gpu.containers import Array
-from miri_gpu.errors import SegmentError
+from miri_gpu.errors import BackendError, SegmentError
 from miri_gpu.raw_samples import SampleFile
 
 _MOST_THREADS = 14
 _BYTES_OF_A_PIECE = 8 << 20  # but for single items that are larger; Python takes its time for each
 _BYTES_OF_A_READ = 4 << 20  # of compiled code, which does not; two for each thread fit a cache
 _TRUNCATED = -1_000_000  # as uploads.c says it
+_OUT_OF_MEMORY = 2  # as the driver says it
 
 
 def upload_array(
@@ -56,8 +58,12 @@ def upload_array(
 
 def reads_by_itself(samples: SampleFile, backend: Backend) -> bool:
     """Whether compiled code reads a file for a GPU: samples must travel as they lie on disk."""
-    can_read = hasattr(kernels.library(), "upload_frames")
-    return backend.on_gpu and can_read and samples.travelling_dtype.itemsize == 2
+    return (
+        backend.on_gpu
+        and samples.travelling_dtype.itemsize == 2
+        and _upload_frames(kernels.library()) is not None
+        and backend.driver_functions() is not None
+    )
 
 
 def upload_rows(
@@ -69,13 +75,14 @@ def upload_rows(
     ------
     SegmentError
         Where the file cannot be read, or ends too early.
+    MemoryError, BackendError
+        Where the driver of the GPU says so, or something else went wrong there.
     """
     shape = samples.shape_of(rows, integrations)
     uploaded = backend.xp.empty(shape, samples.travelling_dtype)
     places, n_bytes = samples.frames(rows, integrations)
     n_at_once = max(1, _BYTES_OF_A_READ // n_bytes)
-    upload_frames, functions = kernels.library().upload_frames, backend.driver_functions()
-    upload_frames.argtypes = _ARGUMENTS
+    upload_frames, functions = _upload_frames(kernels.library()), backend.driver_functions()
 
     def send(thread: int, n_threads: int, staging: _Staging) -> None:
         error = upload_frames(
@@ -84,11 +91,7 @@ def upload_rows(
             _pointers(staging.half(side, n_at_once * n_bytes).ctypes.data for side in _SIDES),
             _pointers(event.ptr for event in staging.copied), staging.stream.ptr, *functions,
         )  # fmt: skip
-        if error > 0:
-            raise RuntimeError(f"copying to the GPU: error {error} of its driver")
-        if error < 0:
-            reason = "truncated while it was read" if error == _TRUNCATED else os.strerror(-error)
-            raise SegmentError(f"{samples.path}: {reason}")
+        _check(error, samples)
 
     with samples.path.open("rb", buffering=0) as file:
         _on_threads(send, -(-len(places) // n_at_once), backend)
@@ -96,10 +99,30 @@ def upload_rows(
 
 
 _SIDES = (0, 1)
-_ARGUMENTS = [
-    ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p, *[ctypes.c_int64] * 4, ctypes.c_uint64,
-    *[ctypes.c_void_p] * 6,
-]  # fmt: skip
+
+
+@cache
+def _upload_frames(library: ctypes.CDLL | None):
+    """The compiled function, as uploads.c declares it; None where there is none."""
+    function = getattr(library, "upload_frames", None)
+    if function is not None:
+        function.restype = ctypes.c_int32
+        function.argtypes = [
+            ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p, *[ctypes.c_int64] * 4,
+            ctypes.c_uint64, *[ctypes.c_void_p] * 6,
+        ]  # fmt: skip
+    return function
+
+
+def _check(error: int, samples: SampleFile) -> None:
+    """Raise what the compiled function has returned."""
+    if error == _OUT_OF_MEMORY:
+        raise MemoryError("the GPU's driver has none left")
+    if error > 0:
+        raise BackendError(f"copying to the GPU: error {error} of its driver")
+    if error < 0:
+        reason = "truncated while it was read" if error == _TRUNCATED else os.strerror(-error)
+        raise SegmentError(f"{samples.path}: {reason}")
 
 
 def _pointers(addresses: Iterable[int]) -> ctypes.Array:
@@ -114,6 +137,7 @@ class _Staging:
         self._halves: list[np.ndarray | None] = [None, None]
         self._side = 0
         self.stream = backend.stream(-1 - thread)  # another than those that compute
+        # made anew on each thread: by that the driver knows which GPU the thread is for
         self.copied = [backend.event() for _ in _SIDES]
 
     def half(self, side: int, n_bytes: int) -> np.ndarray:

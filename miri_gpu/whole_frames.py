@@ -17,14 +17,24 @@ from miri_gpu.ramp_blocks import ALL_ROWS, block_of, read_ramps
 from miri_gpu.ramp_steps import MEASURED_ON_FRAMES, FrameCorrections, apply_steps
 from miri_gpu.ramps.emi import EmiModel, measure_emi_in_blocks
 from miri_gpu.ramps.reference_pixels import measure_reference_pixels, subtract_reference_pixels
+from miri_gpu.recipe import Recipe
 from miri_gpu.stretches import MeasuredFrames, Stretch
+
+
+def measures_frames(recipe: Recipe) -> bool:
+    """Whether a recipe asks for anything that is measured on whole frames."""
+    return recipe.runs("emicorr") or _measures_after_interference(recipe)
+
+
+def _measures_after_interference(recipe: Recipe) -> bool:
+    return flags_differ(recipe) or any(map(recipe.runs, _MEASURED_AFTERWARDS))
 
 
 def measure_frames(stretch: Stretch, job: Job) -> MeasuredFrames:
     """Measure on whole frames of a stretch what the steps of the recipe need."""
     recipe, xp, n_ints = job.recipe, job.backend.xp, len(stretch.integrations)
     emi = emi_of(stretch, job)
-    if not (flags_differ(recipe) or any(map(recipe.runs, _MEASURED_AFTERWARDS))):
+    if not _measures_after_interference(recipe):
         return MeasuredFrames(emi=emi)
     stretch = replace(stretch, frames=MeasuredFrames(emi=emi))
     first = _measure_block(stretch.part(slice(0, 1)), job)  # shows what there will be

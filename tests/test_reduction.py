@@ -13,6 +13,7 @@ from miri_gpu import (
     detector,
     kernels,
     ramps_to_rates,
+    rates_to_spectra,
     reduction,
     stretches,
     uploads,
@@ -25,12 +26,16 @@ from miri_gpu.calibration import Calibration
 from miri_gpu.containers import Readout
 from miri_gpu.errors import BackendError, CalibrationError, MiriGpuError, RecipeError, SegmentError
 from miri_gpu.groups_in_use import dropped_groups, used_time_s
+from miri_gpu.job import Job
 from miri_gpu.plan import make_plan
 from miri_gpu.products import RatesToFiles, rate_facts
+from miri_gpu.progress import Silent
+from miri_gpu.ramp_blocks import ALL_ROWS
 from miri_gpu.ramps.rscd import FLUX_ESTIMATED
 from miri_gpu.rate_files import load_rates, rate_path, write_rates
 from miri_gpu.recipe import named_recipe
 from miri_gpu.reduction import reduce, run_plan
+from miri_gpu.row_walks import walks_ahead
 from miri_gpu.segments import open_segment, open_segments
 from miri_gpu.storage import Room
 
@@ -282,7 +287,7 @@ def test_a_gpu_computes_the_same_and_meets_no_host_array(whole, monkeypatch, nam
 
 @pytest.mark.parametrize("n_bytes", [1 << 40, 3_000_000, 1], ids=["all", "parts", "blocks"])
 @pytest.mark.parametrize("by", ["Python", "compiled code"])
-@pytest.mark.parametrize("name", ["every step", "lines", "cut, without interference"])
+@pytest.mark.parametrize("name", ["bright", "every step", "cut, without interference"])
 def test_samples_take_any_way_to_a_gpu(whole, without_kernels, monkeypatch, name, by, n_bytes):
     """A segment as a whole, the last one in parts of rows, and by blocks where room is short."""
     plan, dataset, rates = whole(name)
@@ -312,6 +317,31 @@ def test_a_gpu_without_room_gets_samples_by_blocks(whole, without_kernels, monke
         other, _ = run_with(replace(plan, backend=gpu), monkeypatch, workers)
     assert_same_products(dataset, other)
     assert "read by blocks" in caplog.text
+
+
+def test_a_block_of_frames_that_is_halved_leaves_nothing_behind(whole, monkeypatch):
+    """Its halves are cut into other passes than the whole."""
+    plan, dataset, _ = whole("bright")
+    clean, n_calls = rates_to_spectra.clean_frames, iter(range(1000))
+
+    def fail_in_the_third_pass(*args):
+        if next(n_calls) == 2:
+            raise MemoryError("no more")
+        return clean(*args)
+
+    monkeypatch.setattr(rates_to_spectra, "clean_frames", fail_in_the_third_pass)
+    workers = Workers(1, 1 << 40, bytes_per_pass=2 * rates_to_spectra.BYTES_PER_FRAME)
+    assert_same_products(dataset, run_with(plan, monkeypatch, workers)[0])
+    assert next(n_calls) > 3
+
+
+def test_walks_have_an_order(whole):
+    plan = whole("bright")[0]
+    job = Job(plan, plan.calibration.to(plan.backend), Workers(1, 1 << 20), Silent())
+    first, second = walks_ahead(plan.segments, job)
+    with pytest.raises(RuntimeError, match="out of turn"):
+        second.run(None, None, job, task="a test")
+    assert first.parts == second.parts == [ALL_ROWS]
 
 
 @pytest.mark.parametrize("memory_bytes", [None, 1 << 28], ids=["all", "256 MB"])

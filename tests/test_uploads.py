@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from pretended_gpu import Driver, OnDevice, pretended_gpu
 
-from miri_gpu import kernels, uploads
+from miri_gpu import backend, kernels, uploads
 from miri_gpu.backend import select
-from miri_gpu.errors import SegmentError
+from miri_gpu.errors import BackendError, SegmentError
 from miri_gpu.raw_samples import SampleFile, encoded_samples
 
 compiled = pytest.mark.skipif(
@@ -61,11 +61,10 @@ def test_a_file_that_cannot_be_read_is_named(monkeypatch, sample_file):
 def test_an_error_of_the_driver_is_raised_and_nothing_left_on_its_way(monkeypatch, sample_file):
     monkeypatch.setattr(uploads, "_BYTES_OF_A_READ", 500)
     driver = Driver()
-    driver.error = 719
-    with pytest.raises(RuntimeError, match="719"):
-        uploads.upload_rows(
-            sample_file, slice(0, 10), np.arange(12), pretended_gpu(monkeypatch, driver)
-        )
+    gpu = pretended_gpu(monkeypatch, driver)
+    for driver.error, expected in ((719, BackendError), (2, MemoryError)):
+        with pytest.raises(expected, match="719" if driver.error == 719 else "none left"):
+            uploads.upload_rows(sample_file, slice(0, 10), np.arange(12), gpu)
     assert not any(stream.waiting for stream in driver.streams)
 
 
@@ -75,7 +74,11 @@ def test_compiled_code_reads_raw_samples_for_a_gpu_only(monkeypatch, sample_file
     gpu = pretended_gpu(monkeypatch)
     assert not uploads.reads_by_itself(ramps, gpu)
     assert not uploads.reads_by_itself(sample_file, select("numpy"))
-    monkeypatch.setenv(kernels.ENVIRONMENT_VARIABLE, "0")
+    with monkeypatch.context() as patch:
+        patch.setenv(kernels.ENVIRONMENT_VARIABLE, "0")
+        assert not uploads.reads_by_itself(sample_file, gpu)
+    assert uploads.reads_by_itself(sample_file, gpu)
+    monkeypatch.setattr(backend, "_driver", lambda: None)
     assert not uploads.reads_by_itself(sample_file, gpu)
 
 
