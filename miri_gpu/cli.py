@@ -1,6 +1,7 @@
 """The command line `miri-gpu`: a skin over the functions of the package."""
 
 import logging
+import signal
 import sys
 from contextlib import contextmanager
 from dataclasses import fields
@@ -34,6 +35,20 @@ def reports_errors(command):
         sys.exit(_BAD_INPUT)
 
     return run
+
+
+@contextmanager
+def ended_in_order():
+    """Let a batch system that ends us (SIGTERM) find no half-written files, as after Ctrl-C."""
+
+    def end(number, _):
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -118,7 +133,7 @@ def reduce(segments, output, recipe, settings, memory, quiet, verbose, **options
     from miri_gpu.products import TIME_SERIES, reduce_to_directory
     from miri_gpu.recipe import parse_settings
 
-    with progress.shown(quiet) as shown, warnings_shown(quiet):
+    with ended_in_order(), progress.shown(quiet) as shown, warnings_shown(quiet):
         reduce_to_directory(
             segments,
             output,

@@ -27,6 +27,7 @@ EMI_PERIOD_CLOCKS: Final = 256  # 390.625 Hz
 INSTRUMENT: Final = "MIRI"
 DETECTOR: Final = "MIRIMAGE"
 EXPOSURE_TYPE: Final = "MIR_LRS-SLITLESS"
+FILTER: Final = "P750L"
 SUBARRAY: Final = "SLITLESSPRISM"
 
 # --- bits of the data-quality arrays, lowest first (groupdq holds the first eight)

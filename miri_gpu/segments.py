@@ -125,12 +125,14 @@ class Segment:
         return {name: value for name, value in vars(self).items() if name != "raw"}
 
 
-def open_segments(paths: Sequence[str | Path], *, partial: bool = False) -> tuple[Segment, ...]:
+def open_segments(
+    paths: str | Path | Sequence[str | Path], *, partial: bool = False
+) -> tuple[Segment, ...]:
     """Open the segments of one observation, in any order, and check that they belong together.
 
     Parameters
     ----------
-    paths : files `*_uncal.fits` or `*_rateints.fits`
+    paths : files `*_uncal.fits` or `*_rateints.fits`, or one of them
     partial : bool
         Accept that segments of the exposure are missing.
 
@@ -143,6 +145,7 @@ def open_segments(paths: Sequence[str | Path], *, partial: bool = False) -> tupl
     SegmentError
         Naming the file: what was expected of it, and what came.
     """
+    paths = [paths] if isinstance(paths, str | Path) else paths
     if not paths:
         raise SegmentError("segments: expected at least one file, got none")
     segments = sorted((open_segment(path) for path in paths), key=lambda s: s.number)
@@ -196,6 +199,7 @@ def _check_mode(segment: Segment) -> None:
     expected = {
         "INSTRUME": detector.INSTRUMENT,
         "EXP_TYPE": detector.EXPOSURE_TYPE,
+        "FILTER": detector.FILTER,
         "SUBARRAY": detector.SUBARRAY,
     }
     for keyword, value in expected.items():

@@ -1,6 +1,8 @@
 """The command line: its help, its errors of one line, and what it leaves behind."""
 
 import gzip
+import os
+import signal
 import subprocess
 import sys
 
@@ -279,17 +281,29 @@ def test_rows_without_a_usable_pixel(reduced, observation, tmp_path):
     assert not list((tmp_path / "out").rglob(".partial*"))
 
 
-def test_an_interrupt_leaves_no_part_of_a_file(reduced, tmp_path, monkeypatch):
-    finished = ramps_to_rates.rows_to_rates
+def pressed_ctrl_c():
+    raise KeyboardInterrupt
+
+
+def ended_by_a_batch_system():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("stop", "codes"), [(pressed_ctrl_c, (1, 130)), (ended_by_a_batch_system, (143,))]
+)
+def test_an_interrupt_leaves_no_part_of_a_file(reduced, tmp_path, monkeypatch, stop, codes):
+    finished, before = ramps_to_rates.rows_to_rates, signal.getsignal(signal.SIGTERM)
 
     def interrupted(stretch, rows, *others):
         if stretch.segment.number == 2 and rows.start > 0:
-            raise KeyboardInterrupt
+            stop()
         return finished(stretch, rows, *others)
 
     monkeypatch.setattr(ramps_to_rates, "rows_to_rates", interrupted)
     result = run(*reduced("--save-rates", "--save-ramps", "--memory", "50MB"))
-    assert result.exit_code in (1, 130)
+    assert result.exit_code in codes
+    assert signal.getsignal(signal.SIGTERM) is before
     assert "Traceback" not in result.output
     left = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert left == {

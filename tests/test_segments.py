@@ -60,6 +60,11 @@ def test_segments_are_sorted_by_number_and_know_what_they_are(observation):
     assert second.readout.first_integration == 6
 
 
+def test_one_segment_needs_no_list(observation):
+    (segment,) = open_segments(str(observation.segments[0]), partial=True)
+    assert segment.number == 1
+
+
 def test_no_segment_at_all_is_refused():
     assert "at least one" in refusal()
 
@@ -167,6 +172,7 @@ def test_truncated_anywhere(small, tmp_path):
         ({"INSTRUME": "NIRSPEC"}, "INSTRUME: expected MIRI, got NIRSPEC"),
         ({"EXP_TYPE": "MIR_IMAGE"}, "EXP_TYPE: expected MIR_LRS-SLITLESS, got MIR_IMAGE"),
         ({"EXP_TYPE": None}, "EXP_TYPE: expected MIR_LRS-SLITLESS, got None"),
+        ({"FILTER": "F770W"}, "FILTER: expected P750L, got F770W"),
         ({"SUBARRAY": "FULL"}, "SUBARRAY: expected SLITLESSPRISM, got FULL"),
         ({"NGROUPS": None}, "NGROUPS: expected the number of groups"),
         ({"NGROUPS": 4}, "expected NGROUPS = 4 groups, got 3"),

@@ -230,7 +230,7 @@ def _load(name: str) -> tuple[ctypes.CDLL | None, str]:
         if digest != _digest():
             return None, "not used: compiled from other sources; install the package again"
         return library, "compiled"
-    return None, "not compiled: no C compiler was found when the package was installed"
+    return None, f"not compiled: no library in {_FOLDER} (pip makes it where a C compiler is)"
 
 
 def _digest() -> str:
