@@ -155,6 +155,7 @@ def _primary_keywords(settings: SimulationSettings) -> dict[str, Any]:
         "INSTRUME": detector.INSTRUMENT,
         "DETECTOR": detector.DETECTOR,
         "EXP_TYPE": detector.EXPOSURE_TYPE,
+        "FILTER": detector.FILTER,
         "SUBARRAY": detector.SUBARRAY,
         "TARGNAME": "SIMULATED-STAR",
         "EXPSTART": START_MJD,
