@@ -287,7 +287,7 @@ def test_a_gpu_computes_the_same_and_meets_no_host_array(whole, monkeypatch, nam
 
 @pytest.mark.parametrize("n_bytes", [1 << 40, 3_000_000, 1], ids=["all", "parts", "blocks"])
 @pytest.mark.parametrize("by", ["Python", "compiled code"])
-@pytest.mark.parametrize("name", ["bright", "every step", "cut, without interference"])
+@pytest.mark.parametrize("name", ["bright", "every step"])
 def test_samples_take_any_way_to_a_gpu(whole, without_kernels, monkeypatch, name, by, n_bytes):
     """A segment as a whole, the last one in parts of rows, and by blocks where room is short."""
     plan, dataset, rates = whole(name)
