@@ -30,7 +30,7 @@ _STSCI_STEPS = {
     "flat_field": ("jwst.flatfield", "FlatFieldStep"),
 }
 # What CRDS imports when it is first asked; imported beforehand, since imports do not count.
-_IMPORTED_LATE = ("crds.jwst.locate", "crds.roman", "crds.tobs")
+IMPORTED_BY_CRDS = ("crds.jwst.locate", "crds.roman", "crds.tobs")
 RAMP_STEPS = (
     "group_scale", "dq_init", "saturation", "reset", "drop_groups", "custom_linearity", "linearity",
     "dark_current", "jump", "ramp_fit", "gain_scale",
@@ -53,7 +53,7 @@ class Pipeline:
             for name, (module, step) in _STSCI_STEPS.items()
         }
         self.datamodels = importlib.import_module("jwst.datamodels")
-        for name in _IMPORTED_LATE:
+        for name in IMPORTED_BY_CRDS:
             importlib.import_module(name)
         self.exotic = _import_exotic()
         self.overrides: dict[str, dict] = {}

@@ -205,7 +205,7 @@ class Workers:
         log.warning("out of memory with a block of %d: halved", block.stop - block.start)
         if self.backend is not None:
             self.backend.release_memory()
-        for half in evenly_cut(block.start, block.stop, -(-(block.stop - block.start) // 2)):
+        for half in _cut(block.start, block.stop, 2):
             self._run_block(work, half)
 
 

@@ -115,7 +115,7 @@ def rates_to_extraction(
         Where a row of the spectrum has no usable pixel in any integration.
     """
     name, exposure_time_s = segment.path.name, job.plan.used_time_s(segment)
-    blocks = _blocks_of_frames(n_ints, job)
+    blocks = _blocks_of_rates(n_ints, job)
     profile = _median_profile(take, n_ints, job, name) if _wants_median_profile(job) else None
     extracted: dict[int, Extraction] = {}
     usable: dict[int, np.ndarray] = {}
@@ -137,7 +137,7 @@ def rates_to_extraction(
     return Extraction.concatenated([extracted[i] for i in sorted(extracted)])
 
 
-def _blocks_of_frames(n_ints: int, job: Job) -> list[slice]:
+def _blocks_of_rates(n_ints: int, job: Job) -> list[slice]:
     """Integrations that are read together: a few passes of a CPU, a single one of a GPU."""
     workers = job.workers
     n_most = max(_BYTES_READ, workers.bytes_per_pass)
@@ -175,7 +175,7 @@ def _median_profile(take: Callable[[slice], Fit], n_ints: int, job: Job, name: s
         profiles = store.take((slice(None), rows))["profile"]
         median[:, rows, columns] = masked_median(profiles, axis=0)
 
-    blocks = _blocks_of_frames(n_ints, job)
+    blocks = _blocks_of_rates(n_ints, job)
     row_blocks = job.workers.cut(0, detector.N_ROWS, 4 * n_ints * n_columns)
     job.progress.start(f"{name}: median profile", len(blocks) + len(row_blocks))
     job.workers.run(clean, blocks, job.progress.advance)

@@ -61,7 +61,7 @@ def reads_by_itself(samples: SampleFile, backend: Backend) -> bool:
     return (
         backend.on_gpu
         and samples.travelling_dtype.itemsize == 2
-        and _upload_frames(kernels.library()) is not None
+        and _upload_frames(kernels.compiled()) is not None
         and backend.driver_functions() is not None
     )
 
@@ -82,7 +82,7 @@ def upload_rows(
     uploaded = backend.xp.empty(shape, samples.travelling_dtype)
     places, n_bytes = samples.frames(rows, integrations)
     n_at_once = max(1, _BYTES_OF_A_READ // n_bytes)
-    upload_frames, functions = _upload_frames(kernels.library()), backend.driver_functions()
+    upload_frames, functions = _upload_frames(kernels.compiled()), backend.driver_functions()
 
     def send(thread: int, n_threads: int, staging: _Staging) -> None:
         error = upload_frames(

@@ -39,7 +39,7 @@ from miri_gpu.row_walks import walks_ahead
 from miri_gpu.segments import open_segment, open_segments
 from miri_gpu.storage import Room
 
-LIBRARY = kernels.library()  # also where a test switches it off
+LIBRARY = kernels.compiled()  # also where a test switches it off
 OPTIMAL = {
     "extract_1d_box": {"skip": True},
     "extract_1d_optimal": {
@@ -294,7 +294,7 @@ def test_samples_take_any_way_to_a_gpu(whole, without_kernels, monkeypatch, name
     plan = replace(plan, backend=pretended_gpu(monkeypatch))
     if by == "compiled code":
         library = LIBRARY if hasattr(LIBRARY, "upload_frames") else pytest.skip("not compiled")
-        monkeypatch.setattr(uploads, "kernels", SimpleNamespace(library=lambda: library))
+        monkeypatch.setattr(uploads, "kernels", SimpleNamespace(compiled=lambda: library))
     workers = Workers(2, 1 << 22, backend=plan.backend, room=Room(bytes_of_uploads=n_bytes))
     other, other_rates = run_with(plan, monkeypatch, workers)
     assert_same_rates(rates, other_rates)

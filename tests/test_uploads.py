@@ -10,7 +10,7 @@ from miri_gpu.errors import BackendError, SegmentError
 from miri_gpu.raw_samples import SampleFile, encoded_samples
 
 compiled = pytest.mark.skipif(
-    not hasattr(kernels.library(), "upload_frames"), reason="needs the compiled library"
+    not hasattr(kernels.compiled(), "upload_frames"), reason="needs the compiled library"
 )
 SHAPE = (12, 3, 10, 8)
 OFFSET = 48

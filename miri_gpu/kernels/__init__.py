@@ -62,7 +62,7 @@ class _Kernel:
 def available(xp: ModuleType) -> bool:
     """Whether kernels run on the arrays of this module, and nobody has switched them off."""
     if xp is np:
-        return library() is not None
+        return compiled() is not None
     return os.environ.get(ENVIRONMENT_VARIABLE) != "0" and hasattr(xp, "RawKernel")
 
 
@@ -73,7 +73,7 @@ def status() -> str:
     return _library()[1]
 
 
-def library() -> ctypes.CDLL | None:
+def compiled() -> ctypes.CDLL | None:
     """The compiled library, for what it has beside kernels; None where none is used."""
     return None if os.environ.get(ENVIRONMENT_VARIABLE) == "0" else _library()[0]
 
