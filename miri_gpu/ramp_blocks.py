@@ -6,7 +6,7 @@ A block holds some rows of some integrations, with all their groups.
 from dataclasses import replace
 
 from miri_gpu import detector, raw_calibration
-from miri_gpu.containers import Array, Ramps, Readout
+from miri_gpu.containers import Ramps, Readout
 from miri_gpu.groups_in_use import regrouped
 from miri_gpu.job import Job
 from miri_gpu.ramp_steps import Block, apply_steps, cut_rows
@@ -14,8 +14,7 @@ from miri_gpu.ramps import jumps, saturation
 from miri_gpu.raw_calibration import RawCalibration
 from miri_gpu.raw_samples import decode_samples
 from miri_gpu.recipe import Recipe
-from miri_gpu.stretches import Stretch
-from miri_gpu.uploads import upload_array
+from miri_gpu.stretches import Stretch, read_samples
 
 ALL_ROWS = slice(0, detector.N_ROWS)
 
@@ -31,7 +30,7 @@ def load_rows(stretch: Stretch, rows: slice, job: Job, stop: str) -> tuple[Ramps
     bytes_per_int = stretch.segment.n_groups * (outer.stop - outer.start) * detector.N_COLS * 4
     passes = job.workers.passes(len(stretch.integrations), bytes_per_int)
     block = block_of(stretch, outer, job)
-    if raw_calibration.runs_on(stretch.travelling_dtype, block, stop):
+    if raw_calibration.runs_on(stretch.segment.samples.travelling_dtype, block, stop):
         ramps = _calibrate_raw(stretch, block, outer, inner, job, stop, passes)
     else:
         ramps = _apply_in_passes(stretch, outer, inner, job, stop, passes)
@@ -45,7 +44,7 @@ def _calibrate_raw(stretch, block, outer, inner, job, stop, passes) -> Ramps:
     ramps = empty_ramps((n_ints, n_groups), inner, xp=xp)
     ramps = replace(ramps, pixeldq=calibrate.correction.pixeldq)
     for ints in passes:
-        raw = read_raw(stretch.part(ints), outer, job)
+        raw = read_samples(stretch.part(ints), outer, job)
         out = replace(ramps, data=ramps.data[ints], groupdq=ramps.groupdq[ints])
         calibrate(raw, ints.start, out, xp=xp)
     return ramps
@@ -85,24 +84,12 @@ def empty_ramps(shape: tuple[int, int], rows: slice, *, xp) -> Ramps:
 def read_ramps(stretch: Stretch, rows: slice, job: Job) -> Ramps:
     """Read the samples of some rows to the device, nothing flagged."""
     xp = job.backend.xp
-    data = decode_samples(read_raw(stretch, rows, job), xp=xp)
+    data = decode_samples(read_samples(stretch, rows, job), xp=xp)
     return Ramps(
         data=data,
         groupdq=xp.zeros(data.shape, dtype=xp.uint8),
         pixeldq=xp.zeros(data.shape[2:], dtype=xp.uint32),
     )
-
-
-def read_raw(stretch: Stretch, rows: slice, job: Job) -> Array:
-    """Read the samples of some rows to the device, as they travel: (n_ints, n_groups, rows, cols).
-
-    What is on the device already stays where it is: where the host computes, in the file.
-    """
-    if not (stretch.holds(rows) or job.fits_memory(stretch.segment)):
-        stretch = stretch.holding(rows, job)
-    samples = stretch.samples(rows)
-    on_device = isinstance(samples, job.backend.xp.ndarray)
-    return samples if on_device else upload_array(samples, job.backend)
 
 
 def block_of(stretch: Stretch, rows: slice, job: Job) -> Block:

@@ -84,7 +84,6 @@ def segment_to_rates(
     walk.run(
         fit_rows,
         lambda stretch: measure_frames(stretch, job),
-        job,
         task=f"{walk.segment.path.name}: ramps to rates",
         n_beside=sum(len(part.integrations) for part in (*before, *after)),
     )
@@ -204,7 +203,6 @@ def with_custom_linearity(segment: Segment, job: Job) -> Job:
     walk.run(
         collect,
         lambda stretch: MeasuredFrames(emi=emi_of(stretch, job)),
-        job,
         task=f"{segment.path.name}: non-linearity",
     )
     ordered = [parts[row] for row in sorted(parts)]

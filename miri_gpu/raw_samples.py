@@ -7,10 +7,9 @@ Ramps that were written by a pipeline are float32 already.
 
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 
 import numpy as np
 
@@ -93,16 +92,18 @@ class SampleFile:
             raise SegmentError(f"{self.path}: truncated while it was read")
 
 
-def ask_for(files: Sequence[SampleFile]) -> None:
-    """Ask the system to read files, one after the other, into the memory that is free."""
+def ask_for(samples: SampleFile) -> None:
+    """Ask the system to read a file, after those asked for before, into memory that is free."""
 
     def ask() -> None:
-        for one in files:
-            with one.path.open("rb") as file:
-                os.posix_fadvise(file.fileno(), one.offset, one.n_bytes, os.POSIX_FADV_WILLNEED)
+        with _asking, samples.path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), samples.offset, samples.n_bytes, os.POSIX_FADV_WILLNEED)
 
     if hasattr(os, "posix_fadvise"):
         Thread(target=ask, daemon=True).start()  # the system may take its time
+
+
+_asking = Lock()
 
 
 def travelling_dtype(dtype: np.dtype) -> np.dtype:

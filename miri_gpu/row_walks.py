@@ -12,7 +12,6 @@ from itertools import pairwise
 import numpy as np
 
 from miri_gpu import detector
-from miri_gpu.blocks import evenly_cut
 from miri_gpu.job import Job
 from miri_gpu.ramp_blocks import ALL_ROWS, block_halo, grown
 from miri_gpu.raw_samples import ask_for
@@ -32,8 +31,7 @@ class RowWalk:
     Attributes
     ----------
     segment : Segment
-    following : Segment or None
-        The one that is walked after this.
+    job : Job
     parts : list of slice
         Rows that are read together.
     stretches : iterator of Stretch
@@ -42,7 +40,7 @@ class RowWalk:
     """
 
     segment: Segment
-    following: Segment | None
+    job: Job
     parts: list[slice]
     stretches: Iterator[Stretch]
 
@@ -50,7 +48,6 @@ class RowWalk:
         self,
         work: Callable[[Stretch, slice], None],
         measure: Callable[[Stretch], MeasuredFrames],
-        job: Job,
         *,
         task: str,
         n_beside: int = 0,
@@ -64,12 +61,11 @@ class RowWalk:
         task : what progress is reported as
         n_beside : integrations beside those of the stretch that a block takes
         """
+        job = self.job
         n_ints = n_beside + len(job.plan.integrations(self.segment))
         bytes_per_row = n_ints * self.segment.n_groups * detector.N_COLS * 4
         workers = job.workers.fitting(bytes_per_row)
         blocks = [workers.cut(part.start, part.stop, bytes_per_row) for part in self.parts]
-        if not job.backend.on_gpu:
-            self._ask_for_files(job)
         frames = None
         for of_part in blocks:
             stretch = next(self.stretches)
@@ -82,47 +78,81 @@ class RowWalk:
             workers.run(lambda rows, s=stretch: work(s, rows), of_part, job.progress.advance)
             del stretch  # there is room for what is read ahead, and one more
 
-    def _ask_for_files(self, job: Job) -> None:
-        """Ask the system for what a host reads of this file, then for the next one."""
-        if job.fits_memory(self.segment):
-            wanted = [self.segment]
-            if self.following is not None and job.fits_memory(self.following, 2):
-                wanted.append(self.following)
-            ask_for([segment.samples for segment in wanted])
-
 
 def walks_ahead(segments: Sequence[Segment], job: Job, rows: slice = ALL_ROWS) -> list[RowWalk]:
     """A walk over some rows of each segment, which must be run in this order."""
-    cut = [_parts(segment, rows, job, segment is segments[-1]) for segment in segments]
-    wanted = [(segment, part, part is parts[0])
-              for segment, parts in zip(segments, cut, strict=True) for part in parts]  # fmt: skip
-    stretches = read_ahead(lambda one: _read(*one, job), wanted, size=_bytes_of)
-    following = [*segments[1:], None]
-    return [RowWalk(*one, stretches) for one in zip(segments, following, cut, strict=True)]
+    parts = [
+        _parts(segment, rows, job, n_before=number, is_last=number == len(segments) - 1)
+        for number, segment in enumerate(segments)
+    ]
+    wanted = [part for of_segment in parts for part in of_segment]
+    stretches = read_ahead(lambda part: part.read(job), wanted, size=lambda part: part.n_bytes)
+    return [
+        RowWalk(segment, job, [part.rows for part in of_segment], stretches)
+        for segment, of_segment in zip(segments, parts, strict=True)
+    ]
 
 
-def _parts(segment: Segment, rows: slice, job: Job, is_last: bool) -> list[slice]:
-    """Rows that are read together; all of them, where samples stay in their file.
+@dataclass(frozen=True)
+class _Part:
+    """Rows of a segment that are read together.
+
+    Attributes
+    ----------
+    segment : Segment
+    rows : slice
+    held : slice or None
+        These and their halo, which are brought to where they are computed with; None where samples
+        are taken from the file, block by block.
+    asks : bool
+        Whether the system is asked for the whole file before.
+    """
+
+    segment: Segment
+    rows: slice
+    held: slice | None
+    asks: bool
+
+    @property
+    def n_bytes(self) -> int:
+        """Of the rows, in their file, but for their halo."""
+        n_rows = self.rows.stop - self.rows.start
+        return self.segment.samples.n_bytes * n_rows // detector.N_ROWS
+
+    def read(self, job: Job) -> Stretch:
+        """The stretch of all integrations that are kept."""
+        if self.asks:
+            ask_for(self.segment.samples)
+        stretch = Stretch(self.segment, job.plan.integrations(self.segment))
+        return stretch if self.held is None else stretch.holding(self.held, job)
+
+
+def _parts(segment: Segment, rows: slice, job: Job, *, n_before: int, is_last: bool) -> list[_Part]:
+    """The parts in which a segment is read: a single one, where samples stay in their file.
 
     A GPU gets a segment as a whole, which goes fastest, while it computes with the one before. It
     computes with parts of the last one while others come, since none is to be copied behind it;
     but not where whole frames are measured first.
     """
-    if not segment.holds_ramps:
-        return []
-    n_most = _rows_held(segment, job)
-    if n_most is None:
-        return [rows]
-    is_all = rows == ALL_ROWS and not measures_frames(job.recipe)
-    if job.backend.on_gpu and is_last and is_all:
+    n_halo = block_halo(job.recipe, segment.readout)
+    n_held = _rows_held(segment, n_halo, job)
+    cut = [rows] if n_held is None else _cut(rows, n_held, n_halo)
+    if job.backend.on_gpu and is_last and cut == [ALL_ROWS] and not measures_frames(job.recipe):
         edges = (np.cumsum([0, *_SHARES_OF_THE_LAST]) * detector.N_ROWS).round().astype(int)
-        parts = [slice(*pair) for pair in pairwise(edges.tolist())]
-        if all(part.stop - part.start <= n_most for part in parts):
-            return parts
-    return evenly_cut(rows.start, rows.stop, n_most)
+        cut = [slice(*pair) for pair in pairwise(edges.tolist())]
+    asks = job.fits_memory(segment, 2 if n_before else 1)  # beside the one that is in work then
+    return [
+        _Part(
+            segment,
+            part,
+            held=None if n_held is None else grown(part, n_halo),
+            asks=asks and part is cut[0],
+        )
+        for part in cut
+    ]
 
 
-def _rows_held(segment: Segment, job: Job) -> int | None:
+def _rows_held(segment: Segment, n_halo: int, job: Job) -> int | None:
     """How many rows, beside as many that are in work, there is room for; None: they are not held.
 
     The host computes with what the system keeps of a file, where it can. A GPU without room for
@@ -136,25 +166,20 @@ def _rows_held(segment: Segment, job: Job) -> int | None:
     if not places:
         return None
     n_rows = min(places) // 2 * detector.N_ROWS // segment.samples.n_bytes
-    if n_rows >= detector.N_ROWS:
-        return detector.N_ROWS
-    n_halo = 2 * block_halo(job.recipe, segment.readout)
-    if n_rows <= 2 * n_halo and job.fits_memory(segment):
+    if n_rows <= 4 * n_halo and job.fits_memory(segment):
         return None
-    return max(1, n_rows - n_halo)
+    return n_rows
 
 
-def _bytes_of(wanted: tuple[Segment, slice, bool]) -> int:
-    """Of some rows, in their file, but for their halo."""
-    segment, rows, _ = wanted
-    return segment.samples.n_bytes * (rows.stop - rows.start) // detector.N_ROWS
+def _cut(rows: slice, n_held: int, n_halo: int) -> list[slice]:
+    """Cut rows into parts that are so many with their halo, but for the last, or one row.
 
-
-def _read(segment: Segment, rows: slice, is_first: bool, job: Job) -> Stretch:
-    """The stretch of all integrations that are kept; rows and their halo at hand, if held."""
-    stretch = Stretch(segment, job.plan.integrations(segment))
-    if _rows_held(segment, job) is None:
-        return stretch
-    if is_first and job.backend.on_gpu and job.fits_memory(segment):
-        ask_for([segment.samples])
-    return stretch.holding(grown(rows, block_halo(job.recipe, segment.readout)), job)
+    Being of one size, each takes the place in memory that another has left.
+    """
+    parts, start = [], rows.start
+    while start < rows.stop:
+        last_held = max(start - n_halo, 0) + n_held
+        stop = rows.stop if last_held >= detector.N_ROWS else last_held - n_halo
+        parts.append(slice(start, min(max(stop, start + 1), rows.stop)))
+        start = parts[-1].stop
+    return parts

@@ -87,7 +87,7 @@ class Stretch:
         Where there is no room for them, they stay in their file.
         """
         try:
-            held = _in_memory(self, rows, job)
+            held = read_samples(self, rows, job)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -104,44 +104,34 @@ class Stretch:
         first, n_rows = self.held_from, self.held.shape[2]
         return first <= rows.start and rows.stop <= first + n_rows
 
-    @property
-    def travelling_dtype(self) -> np.dtype:
-        """What samples travel as."""
-        return self.segment.samples.travelling_dtype
 
-    def samples(self, rows: slice) -> Array:
-        """Samples of some rows as they travel: a view, of what is at hand or else of the file."""
-        if self.holds(rows):
-            return self.held[:, :, rows.start - self.held_from : rows.stop - self.held_from]
-        raw = np.asarray(self.segment.raw)[:, :, rows]
-        return encoded_samples(integrations_of(raw, self.integrations))
+def read_samples(stretch: Stretch, rows: slice, job: Job) -> Array:
+    """Samples of some rows as they travel, where they are computed with.
 
+    Those at hand stay where they are; a host computes with the file, where there is memory for it.
 
-def _in_memory(stretch: Stretch, rows: slice, job: Job) -> Array:
-    """Samples of some rows as they travel, in the memory of what computes."""
-    samples, integrations = stretch.segment.samples, stretch.integrations
-    if reads_by_itself(samples, job.backend):
-        return upload_rows(samples, rows, integrations, job.backend)
+    Returns
+    -------
+    (n_ints, n_groups, n_rows, n_cols) uint16 or float32, perhaps a view
+    """
+    if stretch.holds(rows):
+        return stretch.held[:, :, rows.start - stretch.held_from : rows.stop - stretch.held_from]
+    samples, integrations, backend = stretch.segment.samples, stretch.integrations, job.backend
+    if reads_by_itself(samples, backend):
+        return upload_rows(samples, rows, integrations, backend)
     if job.fits_memory(stretch.segment):
         raw = np.asarray(stretch.segment.raw)[:, :, rows]
     else:
-        raw = samples.read_rows(rows, integrations)
-        integrations = np.arange(len(raw))
-    dtype, items = samples.travelling_dtype, integrations
-    if dtype == np.uint16:
-        raw = raw.view(dtype)
+        raw, integrations = samples.read_rows(rows, integrations), np.arange(len(integrations))
+    items: np.ndarray | None = integrations
     if follow_one_another(integrations):
-        raw, items = integrations_of(raw, integrations), None
-    return upload_array(raw, job.backend, dtype, items)
+        raw, items = raw[integrations[0] : integrations[-1] + 1], None
+    if not backend.on_gpu:
+        return backend.to_device(encoded_samples(raw if items is None else raw[items]))
+    dtype = samples.travelling_dtype
+    return upload_array(raw.view(dtype) if dtype == np.uint16 else raw, backend, dtype, items)
 
 
 def follow_one_another(integrations: np.ndarray) -> bool:
     """Whether none is left out between the first and the last."""
     return bool(integrations[-1] - integrations[0] + 1 == len(integrations))
-
-
-def integrations_of(raw: Array, integrations: np.ndarray) -> Array:
-    """Some integrations of a segment, in their order: a view, where they follow one another."""
-    if follow_one_another(integrations):
-        return raw[integrations[0] : integrations[-1] + 1]
-    return raw[integrations]

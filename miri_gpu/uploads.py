@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -28,20 +27,16 @@ _OUT_OF_MEMORY = 2  # as the driver says it
 
 
 def upload_array(
-    array: np.ndarray, backend: Backend, dtype: Any = None, items: np.ndarray | None = None
+    array: np.ndarray, backend: Backend, dtype: np.dtype, items: np.ndarray | None = None
 ) -> Array:
-    """Copy a host array of any strides and byte order to the device.
+    """Copy a host array of any strides and byte order to a GPU.
 
     Parameters
     ----------
     array : (n, ...) host array
-    dtype : that it has on the device; its own by default, in the byte order of the machine
+    dtype : that it has there
     items : (n_items,) int, which of the n are copied; None for all
     """
-    dtype = np.dtype(dtype or array.dtype.newbyteorder("="))
-    if not backend.on_gpu:
-        chosen = array if items is None else array[items]
-        return backend.to_device(np.ascontiguousarray(chosen, dtype))
     n_items = len(array) if items is None else len(items)
     uploaded = backend.xp.empty((n_items, *array.shape[1:]), dtype)
     n_most = max(1, _BYTES_OF_A_PIECE * n_items // max(1, uploaded.nbytes))
@@ -82,13 +77,14 @@ def upload_rows(
     uploaded = backend.xp.empty(shape, samples.travelling_dtype)
     places, n_bytes = samples.frames(rows, integrations)
     n_at_once = max(1, _BYTES_OF_A_READ // n_bytes)
+    n_staged = max(n_bytes, _BYTES_OF_A_READ)  # the same for all parts: such memory is used again
     upload_frames, functions = _upload_frames(kernels.compiled()), backend.driver_functions()
 
     def send(thread: int, n_threads: int, staging: _Staging) -> None:
         error = upload_frames(
             file.fileno(), len(places), places.ctypes.data, n_bytes, n_at_once,
             thread, n_threads, uploaded.data.ptr,
-            _pointers(staging.half(side, n_at_once * n_bytes).ctypes.data for side in _SIDES),
+            _pointers(staging.half(side, n_staged).ctypes.data for side in _SIDES),
             _pointers(event.ptr for event in staging.copied), staging.stream.ptr, *functions,
         )  # fmt: skip
         _check(error, samples)

@@ -306,12 +306,12 @@ def test_a_gpu_without_room_gets_samples_by_blocks(whole, without_kernels, monke
     gpu = pretended_gpu(monkeypatch)
     upload, n_calls = uploads.upload_array, iter(range(100))
 
-    def fail_twice(*args):
-        if next(n_calls) < 2:
+    def fail_once(*args):
+        if next(n_calls) == 0:
             raise MemoryError("no more")
         return upload(*args)
 
-    monkeypatch.setattr(stretches, "upload_array", fail_twice)
+    monkeypatch.setattr(stretches, "upload_array", fail_once)
     with caplog.at_level(logging.WARNING, "miri_gpu"):
         workers = Workers(1, 1 << 22, backend=gpu)
         other, _ = run_with(replace(plan, backend=gpu), monkeypatch, workers)
@@ -340,7 +340,7 @@ def test_walks_have_an_order(whole):
     job = Job(plan, plan.calibration.to(plan.backend), Workers(1, 1 << 20), Silent())
     first, second = walks_ahead(plan.segments, job)
     with pytest.raises(RuntimeError, match="out of turn"):
-        second.run(None, None, job, task="a test")
+        second.run(None, None, task="a test")
     assert first.parts == second.parts == [ALL_ROWS]
 
 

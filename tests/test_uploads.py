@@ -91,8 +91,9 @@ def test_compiled_code_reads_raw_samples_for_a_gpu_only(monkeypatch, sample_file
 def test_an_array_arrives(monkeypatch, rng, dtype, n_bytes, items):
     monkeypatch.setattr(uploads, "_BYTES_OF_A_PIECE", n_bytes)
     array = rng.integers(0, 1000, (100, 6, 20)).astype(dtype)[:, :, 3:14]
-    uploaded = uploads.upload_array(array, pretended_gpu(monkeypatch), items=items)
-    assert uploaded.dtype.isnative and uploaded.flags.c_contiguous
+    native = array.dtype.newbyteorder("=")
+    uploaded = uploads.upload_array(array, pretended_gpu(monkeypatch), native, items)
+    assert uploaded.dtype == native and uploaded.flags.c_contiguous
     np.testing.assert_array_equal(uploaded, array if items is None else array[items])
 
 
@@ -107,5 +108,5 @@ def test_an_upload_that_fails_leaves_no_copy_on_its_way(monkeypatch):
 
     monkeypatch.setattr(OnDevice, "set", fail)
     with pytest.raises(MemoryError, match="no more"):
-        uploads.upload_array(np.ones((1000, 10)), gpu)
+        uploads.upload_array(np.ones((1000, 10)), gpu, np.dtype(float))
     assert not any(stream.waiting for stream in driver.streams)
