@@ -4,21 +4,31 @@ What is kept of a segment grows with its integrations. Whatever its size, it is 
 by blocks, so that it may lie where there is room.
 """
 
+import logging
 import math
 import mmap
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
-from miri_gpu.backend import Backend, free_host_memory_bytes, namespace, to_host
+from miri_gpu.backend import (
+    Backend,
+    free_host_memory_bytes,
+    is_out_of_memory,
+    namespace,
+    to_host,
+)
 from miri_gpu.containers import Array
 from miri_gpu.errors import OutputError
+
+log = logging.getLogger(__name__)
 
 _ANY = 1 << 62  # bytes: more than there is anywhere
 _ALIGNMENT = 64  # bytes, of arrays in a file
@@ -29,14 +39,15 @@ _SHARE_OF_SAMPLES = 0.5  # of the host's memory, for raw samples
 Planes = Mapping[str, tuple[tuple[int, ...], Any]]  # shape and dtype of arrays, by name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Room:
-    """How much may be kept of a segment, and where.
+    """How much may be kept of segments, and where; what is kept now counts, as long as it is.
 
     Attributes
     ----------
     bytes_on_device, bytes_on_host : int
-        What was computed, where it was computed or else in memory; beyond, in a file.
+        What was computed: where it was computed, or else in the memory of a GPU's host; beyond, in
+        a file.
     bytes_of_samples : int
         Raw samples in memory.
     bytes_of_uploads : int
@@ -46,10 +57,11 @@ class Room:
     """
 
     bytes_on_device: int = _ANY
-    bytes_on_host: int = _ANY
+    bytes_on_host: int = 0
     bytes_of_samples: int = _ANY
     bytes_of_uploads: int = _ANY
     folder: Path | None = None
+    _stores: WeakSet["Store"] = field(default_factory=WeakSet, init=False, repr=False)
 
     @classmethod
     def of(
@@ -61,7 +73,7 @@ class Room:
             on_host = free_host_memory_bytes() // n_sharing
         return cls(
             bytes_on_device=int(_SHARE_KEPT * memory_bytes),
-            bytes_on_host=int(_SHARE_KEPT * on_host),
+            bytes_on_host=int(_SHARE_KEPT * on_host) if backend.on_gpu else 0,
             bytes_of_samples=int(_SHARE_OF_SAMPLES * on_host),
             bytes_of_uploads=int(_SHARE_OF_UPLOADS * memory_bytes),
             folder=folder,
@@ -69,18 +81,24 @@ class Room:
 
     def store(self, planes: Planes, *, xp: ModuleType) -> "Store":
         """Room for arrays that are computed by a module, in the first place large enough."""
-        n_bytes = sum(_size(*plane) for plane in planes.values())
-        if n_bytes <= self.bytes_on_device:
-            return Store({n: xp.empty(*plane) for n, plane in planes.items()}, xp)
-        if n_bytes <= self.bytes_on_host:
-            return Store({n: np.empty(*plane) for n, plane in planes.items()}, xp)
-        mapped = _mapped_file(n_bytes + _ALIGNMENT * len(planes), self.folder)
-        arrays, start = {}, 0
-        for name, (shape, dtype) in planes.items():
-            array = np.frombuffer(mapped, dtype, math.prod(shape), start)
-            arrays[name] = _by_rows(array, shape)
-            start = -(-(start + array.nbytes) // _ALIGNMENT) * _ALIGNMENT
-        return Store(arrays, xp, mapped)
+        for module, n_most in ((xp, self.bytes_on_device), (np, self.bytes_on_host)):
+            if self._kept(module) + _size(planes) > n_most:
+                continue
+            try:
+                store = Store({name: module.empty(*plane) for name, plane in planes.items()}, xp)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                log.warning("out of memory with %.1f GB to be kept", _size(planes) / 1e9)
+                continue
+            self._stores.add(store)
+            return store
+        return _in_a_file(planes, self.folder, xp=xp)
+
+    def _kept(self, module: ModuleType) -> int:
+        """Bytes of all arrays of a module that somebody still has."""
+        arrays = [array for store in self._stores for array in store.arrays.values()]
+        return sum(array.nbytes for array in arrays if namespace(array) is module)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +140,16 @@ class Store:
             self.mapped.madvise(mmap.MADV_DONTNEED)
 
 
+def _in_a_file(planes: Planes, folder: Path | None, *, xp: ModuleType) -> Store:
+    mapped = _mapped_file(_size(planes) + _ALIGNMENT * len(planes), folder)
+    arrays, start = {}, 0
+    for name, (shape, dtype) in planes.items():
+        array = np.frombuffer(mapped, dtype, math.prod(shape), start)
+        arrays[name] = _by_rows(array, shape)
+        start = -(-(start + array.nbytes) // _ALIGNMENT) * _ALIGNMENT
+    return Store(arrays, xp, mapped)
+
+
 def _by_rows(array: Array, shape: tuple[int, ...]) -> Array:
     """Memory as an array (..., n_rows, n_cols) in which a row of all images is one piece.
 
@@ -131,8 +159,8 @@ def _by_rows(array: Array, shape: tuple[int, ...]) -> Array:
     return np.moveaxis(array.reshape(n_rows, *images, n_cols), 0, -2)
 
 
-def _size(shape: tuple[int, ...], dtype: Any) -> int:
-    return math.prod(shape) * np.dtype(dtype).itemsize
+def _size(planes: Planes) -> int:
+    return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in planes.values())
 
 
 def _mapped_file(n_bytes: int, folder: Path | None) -> mmap.mmap:

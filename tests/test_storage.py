@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import types
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,28 @@ def test_what_is_put_by_rows_is_taken_by_integrations(place, xp, tmp_path):
         np.testing.assert_array_equal(taken["data"], data[ints])
         np.testing.assert_array_equal(taken["dq"], dq[ints])
     assert list(tmp_path.iterdir()) == []  # the file has no name that could stay behind
+
+
+def test_what_is_kept_takes_room_as_long_as_it_is(tmp_path):
+    somewhere = Room(2 * N_BYTES, folder=tmp_path)
+    first, second = (somewhere.store(PLANES, xp=np) for _ in range(2))
+    assert first.mapped is second.mapped is None
+    assert somewhere.store(PLANES, xp=np).mapped is not None
+    del first
+    assert somewhere.store(PLANES, xp=np).mapped is None
+
+
+def test_memory_that_is_less_than_was_said_is_passed_over(tmp_path, caplog):
+    class Full(types.ModuleType):
+        def empty(self, shape, dtype):
+            raise MemoryError("no more")
+
+    full = Full("full")
+    store = Room(N_BYTES, N_BYTES, folder=tmp_path).store(PLANES, xp=full)
+    assert all(isinstance(array, np.ndarray) for array in store.arrays.values())
+    assert store.xp is full and store.mapped is None
+    assert Room(N_BYTES, 0, folder=tmp_path).store(PLANES, xp=full).mapped is not None
+    assert "out of memory with 0.0 GB to be kept" in caplog.text
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
