@@ -9,6 +9,8 @@ import ctypes
 import importlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +25,7 @@ BACKENDS = ("auto", "cupy", "numpy")
 ENVIRONMENT_VARIABLE = "MIRI_GPU_BACKEND"
 
 _MIN_COMPUTE_CAPABILITY = 75  # CuPy's CUDA 13 builds need Turing or newer
+_OLDEST_CUPY = (14, 1)  # older ones do not sort, and do not say so, where memory is short
 _MIN_DRIVER_CUDA13 = 580  # the first driver series that runs CUDA 13
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as malloc.h has them
 # of an array whose memory is kept for others; the smaller one is the most that glibc once allowed
@@ -124,6 +127,24 @@ class Backend:
             if any(set_to(_M_MMAP_THRESHOLD, n_bytes) for n_bytes in _LARGEST_KEPT_BYTES):
                 set_to(_M_TRIM_THRESHOLD, max(_LARGEST_KEPT_BYTES))
 
+    @contextmanager
+    def capped(self, memory_bytes: int | None) -> Iterator[None]:
+        """Let a GPU be one that has no more memory than this for arrays, in the meantime.
+
+        What CuPy keeps for the next arrays counts, and goes when there is no room without it. Some
+        hundred MB that CUDA takes for itself do not count. None: all there is.
+        """
+        if not self.on_gpu or memory_bytes is None:
+            yield
+            return
+        pool = self.xp.get_default_memory_pool()
+        before = pool.get_limit()
+        pool.set_limit(size=memory_bytes)
+        try:
+            yield
+        finally:
+            pool.set_limit(size=before)
+
     def release_memory(self) -> None:
         """Give memory that is kept for reuse back to the device."""
         if self.on_gpu:
@@ -172,9 +193,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     The caller may then release memory and try again with a smaller block.
     """
-    return isinstance(error, MemoryError) or (
-        type(error).__name__ == "CUDARuntimeError" and getattr(error, "status", None) == 2
-    )
+    by_cuda = type(error).__name__ in ("CUDARuntimeError", "CUDADriverError")
+    return isinstance(error, MemoryError) or (by_cuda and getattr(error, "status", None) == 2)
 
 
 def select(name: str | None = None) -> Backend:
@@ -259,6 +279,11 @@ def _numpy_backend(reason: str) -> Backend:
 def _cupy_backend(reason: str) -> Backend:
     """CuPy, once a small kernel has run; BackendError says what is missing and how to mend it."""
     cupy = _import_cupy()
+    if tuple(map(int, re.findall(r"\d+", cupy.__version__)[:2])) < _OLDEST_CUPY:
+        oldest = ".".join(map(str, _OLDEST_CUPY))
+        raise BackendError(
+            f"expected CuPy {oldest} or newer, got {cupy.__version__}; {_pip_command()}"
+        )
     runtime = cupy.cuda.runtime
     try:
         n_devices = runtime.getDeviceCount()

@@ -13,6 +13,12 @@ from miri_gpu.backend import Backend, BackendError, is_out_of_memory, namespace,
 PIP = 'pip install "miri-gpu[cuda1'
 
 
+class CUDADriverError(RuntimeError):
+    """As CuPy's, which launches kernels through the driver."""
+
+    status = 2
+
+
 class FakeCUDAError(RuntimeError):
     """As cupy.cuda.runtime.CUDARuntimeError: a RuntimeError with a status."""
 
@@ -28,7 +34,9 @@ class CompileException(Exception):
     """As cupy.cuda.compiler.CompileException, which is no RuntimeError."""
 
 
-def fake_cupy(*, devices=1, driver=13000, capability="90", kernel=None, added=1.0):
+def fake_cupy(
+    *, devices=1, driver=13000, capability="90", kernel=None, added=1.0, version="14.1.0"
+):
     """A module that answers the questions `select` asks, as CuPy on some machine would.
 
     `devices` may be an exception; `kernel` is one that launching raises; `added` is what the
@@ -53,6 +61,7 @@ def fake_cupy(*, devices=1, driver=13000, capability="90", kernel=None, added=1.
         memGetInfo=lambda: (5000, 9000),
     )
     module = types.ModuleType("cupy")
+    module.__version__ = version
     module.cuda = types.SimpleNamespace(
         runtime=runtime,
         Device=lambda: types.SimpleNamespace(id=0, compute_capability=capability),
@@ -201,6 +210,7 @@ def test_broken_package_is_told_in_one_line(monkeypatch, raised, words):
         ({"kernel": MemoryError()}, ["MemoryError", PIP]),
         ({"kernel": CompileException("no header")}, ["CompileException", PIP]),
         ({"added": 0.0}, ["wrong result"]),
+        ({"version": "14.0.1"}, ["14.1 or newer", "14.0.1", PIP]),
     ],
 )
 def test_each_failure_says_what_is_missing_and_what_mends_it(machine, facts, words):
@@ -282,8 +292,24 @@ def test_a_containers_limit_bounds_the_free_memory(tmp_path):
 def test_out_of_memory_is_recognised_on_either_backend():
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(FakeCUDAError(2))
+    assert is_out_of_memory(CUDADriverError())
     assert not is_out_of_memory(FakeCUDAError(700))
     assert not is_out_of_memory(ValueError())
+
+
+def test_a_gpu_is_capped_and_freed_again():
+    limits = [7]
+    pool = types.SimpleNamespace(
+        get_limit=lambda: limits[-1], set_limit=lambda size: limits.append(size)
+    )
+    cupy = types.SimpleNamespace(get_default_memory_pool=lambda: pool)
+    gpu = Backend("cupy", cupy, "", "")
+    with pytest.raises(MemoryError), gpu.capped(100):
+        assert limits == [7, 100]
+        raise MemoryError
+    assert limits == [7, 100, 7]
+    with gpu.capped(None), select("numpy").capped(100):
+        assert limits == [7, 100, 7]
 
 
 def test_releasing_and_synchronising_do_nothing_on_numpy():
