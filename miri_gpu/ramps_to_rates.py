@@ -17,11 +17,16 @@ from miri_gpu.backend import to_host
 from miri_gpu.containers import Array, Ramps, Rates
 from miri_gpu.errors import SegmentError
 from miri_gpu.job import Job
-from miri_gpu.ramp_blocks import cut_block, grown, jump_halo, load_rows
+from miri_gpu.ramp_blocks import cut_block, grown, jump_halo, load_rows, within
 from miri_gpu.ramp_steps import Block, apply_steps
 from miri_gpu.ramps.likelihood import fit_ramps_likelihood
 from miri_gpu.ramps.ramp_fit import fit_ramps, with_limits
-from miri_gpu.ramps.self_calibration import calibrate_linearity, expand_linearity, ramps_used
+from miri_gpu.ramps.self_calibration import (
+    calibrate_kept,
+    expand_linearity,
+    kept_as,
+    ramps_used,
+)
 from miri_gpu.ramps.time_jumps import edge_integrations
 from miri_gpu.rates.gain import scale_gain
 from miri_gpu.row_walks import RowWalk, walks_ahead
@@ -181,23 +186,18 @@ def with_custom_linearity(segment: Segment, job: Job) -> Job:
     start, stop, _ = slice(params.row_idx_start_used, params.row_idx_end_used).indices(
         detector.N_ROWS
     )
-    parts: dict[int, tuple[Array, Array]] = {}
-    # a multiple of the amplifiers is left out, so that columns keep theirs
-    n_left_out = params.col_idx_start_used // detector.N_AMPLIFIERS * detector.N_AMPLIFIERS
-    columns = slice(n_left_out, params.col_idx_end_used)
-    params_of_columns = replace(
-        params,
-        col_idx_start_used=params.col_idx_start_used - n_left_out,
-        col_idx_end_used=params.col_idx_end_used - n_left_out,
-    )
+    n_kept, dtype = kept_as(len(job.plan.integrations(segment)), params=params)
+    n_cols = params.columns.stop - params.columns.start
+    shape = (n_kept, segment.n_groups, stop - start, n_cols)
+    store = job.workers.room.store({"data": (shape, dtype), "groupdq": (shape, np.uint8)}, xp=xp)
 
     def collect(stretch: Stretch, rows: slice) -> None:
         ramps, block = load_rows(stretch, rows, job, stop="linearity")
         halo = grown(rows, jump_halo(job.recipe))
         ramps, _ = cut_block(ramps, block, halo, rows)
-        parts[rows.start] = ramps_used(
-            ramps.data[..., columns], ramps.groupdq[..., columns], params=params_of_columns
-        )
+        data, groupdq = ramps_used(ramps.data, ramps.groupdq, params=params)
+        place = (slice(None), slice(None), within(rows, slice(start, stop)))
+        store.put(place, {"data": data, "groupdq": groupdq})
 
     [walk] = walks_ahead([segment], job, slice(start, stop))
     walk.run(
@@ -205,12 +205,7 @@ def with_custom_linearity(segment: Segment, job: Job) -> Job:
         lambda stretch: MeasuredFrames(emi=emi_of(stretch, job)),
         task=f"{segment.path.name}: non-linearity",
     )
-    ordered = [parts[row] for row in sorted(parts)]
-    found = calibrate_linearity(
-        xp.concatenate([data for data, _ in ordered], axis=2),
-        xp.concatenate([groupdq for _, groupdq in ordered], axis=2),
-        params=params_of_columns,
-    )
+    found = calibrate_kept(lambda ints: tuple(store.take(ints).values()), shape, params=params)
     coefficients = found.coefficients
     if not bool(xp.isfinite(coefficients).all()):
         raise SegmentError(

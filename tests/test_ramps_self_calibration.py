@@ -8,6 +8,7 @@ from numpy.polynomial import polynomial
 
 from miri_gpu.backend import to_host
 from miri_gpu.detector import DO_NOT_USE
+from miri_gpu.ramps import self_calibration
 from miri_gpu.ramps.self_calibration import (
     CustomLinearityParams,
     calibrate_linearity,
@@ -268,6 +269,21 @@ def test_leaves_out_ramps_that_a_cosmic_ray_hit(on_backend, rate):
     assert np.abs(pulls).max() < 4
     ratio = both[None].coefficients_err[2:] / both[6.0].coefficients_err[2:]
     assert ratio.min() > 1.5
+
+
+@pytest.mark.parametrize("threshold", [None, 6.0])
+def test_any_number_of_ramps_is_looked_at_block_by_block(monkeypatch, on_backend, rate, threshold):
+    data = noisy(np.random.default_rng(6), rate)
+    data[3, 20:, 4, 36] += 5000.0
+    groupdq = np.zeros(data.shape, np.uint8)
+    groupdq[:, 17] = DO_NOT_USE  # dropped
+    groupdq[0, 40] = DO_NOT_USE  # in one block only
+    params = replace(EARLY, rejection_threshold=threshold)
+    whole = calibrate_linearity(*on_backend(data, groupdq), params=params).map(to_host)
+    monkeypatch.setattr(self_calibration, "_RAMPS_AT_ONCE", 3 * 10 * 5)  # of three integrations
+    parts = calibrate_linearity(*on_backend(data, groupdq), params=params).map(to_host)
+    for name, expected in vars(whole).items():
+        np.testing.assert_allclose(vars(parts)[name], expected, rtol=1e-6, atol=1e-30, err_msg=name)
 
 
 def test_straightens_the_ramps_of_the_simulated_detector():

@@ -1,24 +1,32 @@
 """Measure the detector's non-linearity on the ramps of the observation itself."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
+
+import numpy as np
 
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array, ArrayBundle
 from miri_gpu.detector import (
-    AD_FLOOR,
     ATOD_LIMIT_DN,
     DO_NOT_USE,
     N_AMPLIFIERS,
     N_REFERENCE_COLS,
-    SATURATED,
 )
-from miri_gpu.numerics import fit_polynomials, masked_median, solve_symmetric
+from miri_gpu.numerics import masked_median
 from miri_gpu.parameters import Parameters, option
+from miri_gpu.ramps.linearity_fit import (
+    AmplifierFit,
+    Question,
+    dropped_groups,
+    fit_linearity,
+    usable_samples,
+)
 
 N_FREE = 3  # c2, c3, c4
-_REJECTION_ROUNDS = 3
-_SIGMA_OF_MAD = 1.4826  # of a normal distribution
+_RAMPS_AT_ONCE = 1 << 14  # whatever the memory: sums do not depend on it then
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,39 +158,80 @@ def calibrate_linearity(
     """
     xp = namespace(data, groupdq)
     params = CustomLinearityParams() if params is None else params
-    fit_groups, derive_groups = _group_ranges(params, data.shape[1])
     if data.shape[-1] < params.columns.stop:
         raise ValueError(
             f"{params.step}.col_idx_end_used: expected at most the number of columns "
             f"({data.shape[-1]}), got {params.columns.stop}"
         )
-    joint = params.linear_truth == "joint"
-    if joint:
-        if groupdq is None:
-            groupdq = xp.zeros(data.shape, dtype=xp.uint8)
-        data, groupdq = ramps_used(data, groupdq, params=params)
-    good, measured = (
-        xp.moveaxis(which[..., params.columns], 1, -1)
-        for which in _usable(data, groupdq, params, xp=xp)
+    if groupdq is None:
+        groupdq = xp.zeros(data.shape, dtype=xp.uint8)
+    kept = ramps_used(data, groupdq, params=params)
+    return calibrate_kept(
+        lambda ints: tuple(array[ints] for array in kept), kept[0].shape, params=params
     )
-    ramps = xp.moveaxis(data[..., params.columns], 1, -1).astype(xp.float64)
-    group = xp.arange(data.shape[1])
-    in_line = (group >= fit_groups.start) & (group < fit_groups.stop)
+
+
+def ramps_used(
+    data: Array, groupdq: Array, *, params: CustomLinearityParams
+) -> tuple[Array, Array]:
+    """What `calibrate_linearity` looks at of the ramps of some rows, so that only that is kept.
+
+    Parameters
+    ----------
+    data, groupdq : as `calibrate_linearity` takes them
+
+    Returns
+    -------
+    data, groupdq : of the columns used, their own memory; of type and size as `kept_as` says
+        All of it; for `linear_truth = "joint"` the median ramp of each pixel.
+    """
+    xp = namespace(data, groupdq)
+    data, groupdq = (xp.array(array[..., params.columns], order="C") for array in (data, groupdq))
+    if params.linear_truth != "joint":
+        return data, groupdq
+    # noise in a ramp bends it and its powers alike, and would be calibrated away
+    good, measured = usable_samples(data, groupdq, dropped_groups(groupdq), xp=xp)
+    typical = masked_median(data.astype(xp.float64), measured, axis=0)
+    flags = xp.where(good.any(axis=0), xp.uint8(0), xp.uint8(DO_NOT_USE))
+    return typical[None], flags[None]
+
+
+def kept_as(n_ints: int, *, params: CustomLinearityParams) -> tuple[int, type]:
+    """How many ramps of each pixel `ramps_used` gives of so many, and in which type."""
+    return (1, np.float64) if params.linear_truth == "joint" else (n_ints, np.float32)
+
+
+def calibrate_kept(
+    take: Callable[[slice], tuple[Array, Array]],
+    shape: tuple[int, ...],
+    *,
+    params: CustomLinearityParams,
+) -> LinearityCalibration:
+    """The same as `calibrate_linearity`, of what `ramps_used` gave, wherever that is kept.
+
+    Parameters
+    ----------
+    take : function of successive integrations
+        Gives their data and groupdq; called for all of them, several times.
+    shape : (n_ints, n_groups, n_rows_used, n_cols_used) of all
+    params : CustomLinearityParams
+    """
+    fit_groups, derive_groups = _group_ranges(params, shape[1])
+    n_at_once = max(1, _RAMPS_AT_ONCE // math.prod(shape[2:]))
+    blocks = [slice(i, i + n_at_once) for i in range(0, shape[0], n_at_once)]
+    group = namespace(*take(blocks[0])).arange(shape[1])
     in_fit = (group >= derive_groups.start) & (group < derive_groups.stop)
-    if joint:
-        in_line = in_fit
-    line = fit_polynomials(ramps, good & in_line, 1)
-    has_line = (good & in_line).sum(axis=-1, keepdims=True) >= 2
-    whole = (ramps, line, good & has_line, measured & has_line)
-    by_amplifier = []
-    for columns in _columns_of_amplifiers(params.col_idx_start_used):
-        own = (array[:, :, columns].reshape(-1, data.shape[1]) for array in whole)
-        by_amplifier.append(_calibrate_amplifier(*own, in_line, in_fit, params, xp=xp))
-    names = ("coefficients", "coefficients_err", "residual", "residual_err")
-    results = {name: xp.stack([each[name] for each in by_amplifier], axis=-1) for name in names}
-    for name in ("covariance", "n_ramps", "n_rejected"):
-        results[name] = xp.stack([each[name] for each in by_amplifier])
-    return LinearityCalibration(**results, in_fit=in_fit)
+    in_line = (group >= fit_groups.start) & (group < fit_groups.stop)
+    is_joint = params.linear_truth == "joint"
+    question = Question(
+        in_line=in_fit if is_joint else in_line,
+        in_fit=in_fit,
+        first_column=params.col_idx_start_used,
+        highest_power=params.highest_power,
+        lines_are_free=is_joint,
+        rejection_threshold=params.rejection_threshold,
+    )
+    return _calibration(fit_linearity(lambda: map(take, blocks), question), in_fit)
 
 
 def expand_linearity(coefficients: Array, n_rows: int, n_cols: int) -> Array:
@@ -222,126 +271,26 @@ def _group_ranges(params: CustomLinearityParams, n_groups: int) -> tuple[slice, 
     return ranges[0], ranges[1]
 
 
-def ramps_used(
-    data: Array, groupdq: Array, *, params: CustomLinearityParams
-) -> tuple[Array, Array]:
-    """What `calibrate_linearity` looks at of the ramps of some rows, so that only that is kept.
-
-    Parameters
-    ----------
-    data, groupdq : as `calibrate_linearity` takes them
-
-    Returns
-    -------
-    data, groupdq : all of it; for `linear_truth = "joint"` the median ramp of each pixel, as a
-        single integration, in float64
-    """
-    xp = namespace(data, groupdq)
-    if params.linear_truth != "joint":
-        return data.copy(), groupdq.copy()
-    data, groupdq = xp.ascontiguousarray(data), xp.ascontiguousarray(groupdq)
-    # noise in a ramp bends it and its powers alike, and would be calibrated away
-    good, measured = _usable(data, groupdq, params, xp=xp)
-    typical = masked_median(data.astype(xp.float64), measured, axis=0)
-    flags = xp.where(good.any(axis=0), xp.uint8(0), xp.uint8(DO_NOT_USE))
-    return typical[None], flags[None]
-
-
-def _usable(
-    data: Array, groupdq: Array | None, params: CustomLinearityParams, *, xp
-) -> tuple[Array, Array]:
-    """Samples that may enter the fit, and samples that have a residual: two bool arrays."""
-    finite = xp.isfinite(data)
-    if groupdq is None:
-        return finite, finite
-    good = finite & ((groupdq & (DO_NOT_USE | SATURATED)) == 0)
-    own = groupdq[..., params.columns]
-    dropped = ((own & DO_NOT_USE) != 0).all(axis=(0, 2, 3))[:, None, None]
-    return good, good | (finite & dropped & ((groupdq & (SATURATED | AD_FLOOR)) == 0))
-
-
-def _columns_of_amplifiers(first_column: int) -> list[slice]:
-    """Places, among the columns used, of those that each amplifier reads."""
-    first = [(k - first_column) % N_AMPLIFIERS for k in range(N_AMPLIFIERS)]
-    return [slice(place, None, N_AMPLIFIERS) for place in first]
-
-
-def _calibrate_amplifier(ramps, line, good, measured, in_line, in_fit, params, *, xp) -> dict:
-    """The attributes of LinearityCalibration for one amplifier; ramps are (n_ramps, n_groups)."""
-    scaled = xp.where(measured, ramps, 0.0) / ATOD_LIMIT_DN  # so that its powers stay comparable
-    exponents = range(2, params.highest_power + 1)
-    powers = [scaled**k for k in exponents]
-    if (
-        params.linear_truth == "joint"
-    ):  # a free line for each ramp: only what no line can take up counts
-        powers = [p - fit_polynomials(p, good & in_line, 1) for p in powers]
-    missing = xp.where(measured, line - ramps, 0.0)
-    has_samples = (good & in_fit).any(axis=-1)
-    kept = has_samples
-    free, inverse, residual = _least_squares(powers, missing, good & in_fit, xp=xp)
-    for _ in range(0 if params.rejection_threshold is None else _REJECTION_ROUNDS):
-        judged = good & (in_line | in_fit)
-        kept = has_samples & ~_jump(residual, judged, params.rejection_threshold, xp=xp)
-        used = good & in_fit & kept[:, None]
-        free, inverse, residual = _least_squares(powers, missing, used, xp=xp)
-
-    used = good & in_fit & kept[:, None]
-    scale = xp.asarray([ATOD_LIMIT_DN**-k for k in exponents])
-    n_free = len(exponents)
-    covariance = xp.zeros((N_FREE, N_FREE))
-    covariance[:n_free, :n_free] = (
-        _covariance(powers, xp.where(used, residual, 0.0), inverse, kept.sum(), xp=xp)
-        * scale[:, None]
-        * scale
+def _calibration(found: list[AmplifierFit], in_fit: Array) -> LinearityCalibration:
+    """All amplifiers together, in DN, with the terms that are fixed or left out."""
+    xp, n_free = namespace(in_fit), found[0].free.size
+    scale = xp.asarray([ATOD_LIMIT_DN**-k for k in range(2, 2 + n_free)])
+    coefficients = xp.zeros((2 + N_FREE, len(found)))
+    coefficients[1] = 1.0
+    covariance = xp.zeros((len(found), N_FREE, N_FREE))
+    for k, fit in enumerate(found):
+        coefficients[2 : 2 + n_free, k] = fit.free * scale
+        coefficients[:, k] += 0.0 * fit.free[0]  # unknown as a whole
+        covariance[k, :n_free, :n_free] = fit.covariance * scale[:, None] * scale
+    variance = xp.stack([covariance[:, k, k] for k in range(N_FREE)])
+    fixed = 0.0 * coefficients[:2]
+    return LinearityCalibration(
+        coefficients=coefficients,
+        coefficients_err=xp.concatenate([fixed, xp.sqrt(variance)]),
+        covariance=covariance,
+        residual=xp.stack([fit.residual for fit in found], axis=-1),
+        residual_err=xp.stack([fit.residual_err for fit in found], axis=-1),
+        in_fit=in_fit,
+        n_ramps=xp.stack([fit.n_ramps for fit in found]),
+        n_rejected=xp.stack([fit.n_rejected for fit in found]),
     )
-    variance = xp.stack([covariance[k, k] for k in range(N_FREE)])
-    absent = 0.0 * (free[:1] + xp.zeros(N_FREE - n_free))
-    unknown = xp.isnan(free[:1])
-    fixed = xp.where(unknown, xp.nan, xp.asarray([0.0, 1.0]))
-    mean, mean_err = _means(residual, measured & kept[:, None], xp=xp)
-    return {
-        "coefficients": xp.concatenate([fixed, free * scale, absent]),
-        "coefficients_err": xp.concatenate([0.0 * fixed, xp.sqrt(variance)]),
-        "covariance": covariance,
-        "residual": mean,
-        "residual_err": mean_err,
-        "n_ramps": kept.sum(),
-        "n_rejected": (has_samples & ~kept).sum(),
-    }
-
-
-def _least_squares(powers, missing, used, *, xp):
-    """Coefficients of the powers, the inverse of the normal matrix, and what is left everywhere."""
-    terms = [xp.where(used, power, 0.0) for power in powers]
-    normal = xp.stack([xp.stack([(a * b).sum() for b in terms]) for a in terms])
-    free = solve_symmetric(normal, xp.stack([(a * missing).sum() for a in terms]))
-    n = len(powers)
-    inverse = solve_symmetric(xp.broadcast_to(normal, (n, n, n)), xp.eye(n))
-    fitted = sum(free[k] * power for k, power in enumerate(powers))
-    return free, inverse, fitted - missing
-
-
-def _covariance(powers, residual, inverse, n_ramps, *, xp) -> Array:
-    """Covariance (3, 3) of the coefficients of the powers, each ramp a cluster."""
-    score = xp.stack([(power * residual).sum(axis=-1) for power in powers], axis=-1)
-    scatter = (score[:, :, None] * score[:, None, :]).sum(axis=0)
-    known = n_ramps > len(powers)
-    few = n_ramps / xp.where(known, n_ramps - 1, 1)
-    return xp.where(known, few * (inverse @ scatter @ inverse), xp.nan)
-
-
-def _jump(residual, good, threshold, *, xp) -> Array:
-    """Ramps one of whose steps from group to group is unlike the others, (n_ramps,) bool."""
-    step, known = residual[:, 1:] - residual[:, :-1], good[:, 1:] & good[:, :-1]
-    deviation = xp.abs(step - masked_median(step, known, axis=-1)[:, None])
-    sigma = _SIGMA_OF_MAD * masked_median(deviation, known, axis=-1)
-    return (known & (deviation > threshold * sigma[:, None])).any(axis=-1)
-
-
-def _means(values, known, *, xp) -> tuple[Array, Array]:
-    """Mean of each column over its known values and its standard error; NaN where unknown."""
-    n = known.sum(axis=0)
-    total = xp.where(known, values, 0.0).sum(axis=0)
-    mean = xp.where(n > 0, total / xp.maximum(n, 1), xp.nan)
-    square = xp.where(known, (values - mean) ** 2, 0.0).sum(axis=0)
-    return mean, xp.sqrt(xp.where(n > 1, square / xp.maximum(n * (n - 1), 1), xp.nan))

@@ -1,0 +1,253 @@
+"""The least squares of self-calibration, added up over blocks of ramps.
+
+Ramps are walked over several times and are never there all at once: there may be any number.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from miri_gpu.backend import namespace
+from miri_gpu.containers import Array
+from miri_gpu.detector import AD_FLOOR, ATOD_LIMIT_DN, DO_NOT_USE, N_AMPLIFIERS, SATURATED
+from miri_gpu.numerics import fit_polynomials, masked_median, solve_symmetric
+
+_REJECTION_ROUNDS = 3
+_SIGMA_OF_MAD = 1.4826  # of a normal distribution
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Question:
+    """What is to be fitted.
+
+    Attributes
+    ----------
+    in_line, in_fit : (n_groups,) bool
+        Groups through which each ramp's straight line goes, and those that the polynomials make
+        straight.
+    first_column : int
+        Of the detector, that the first column of the ramps is.
+    highest_power : int
+        Of the polynomials.
+    lines_are_free : bool
+        Whether each ramp's line is fitted together with the polynomials.
+    rejection_threshold : float or None
+        Ramps that jump by more than this are left out [sigma].
+    """
+
+    in_line: Array
+    in_fit: Array
+    first_column: int
+    highest_power: int
+    lines_are_free: bool
+    rejection_threshold: float | None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AmplifierFit:
+    """What the ramps of one amplifier say, with samples in units of ATOD_LIMIT_DN.
+
+    Attributes
+    ----------
+    free : (n_free,) float64
+        Coefficients of the powers from 2 on; NaN where the ramps do not determine them.
+    covariance : (n_free, n_free) float64
+        Each ramp is a cluster.
+    n_ramps, n_rejected : () int64
+    residual, residual_err : (n_groups,) float64 [DN]
+        Mean of what is left, and its standard error.
+    """
+
+    free: Array
+    covariance: Array
+    n_ramps: Array
+    n_rejected: Array
+    residual: Array
+    residual_err: Array
+
+
+def fit_linearity(
+    walk: Callable[[], Iterable[tuple[Array, Array]]], question: Question
+) -> list[AmplifierFit]:
+    """Fit the polynomials of each amplifier.
+
+    Parameters
+    ----------
+    walk : function
+        Gives blocks of data and groupdq, (n_ints, n_groups, n_rows, n_cols), anew at each call.
+    question : Question
+    """
+    dropped = None
+    for _, groupdq in walk():
+        here = dropped_groups(groupdq)
+        dropped = here if dropped is None else dropped & here
+
+    def ramps() -> Iterator[list[_Ramps]]:
+        return (_by_amplifier(*block, dropped, question) for block in walk())
+
+    judges: Sequence[Array | None] = [None] * N_AMPLIFIERS
+    solutions = _solve(ramps, judges)
+    for _ in range(0 if question.rejection_threshold is None else _REJECTION_ROUNDS):
+        judges = [free for free, _ in solutions]
+        solutions = _solve(ramps, judges)
+    frees = [free for free, _ in solutions]
+    totals = _added(
+        [r.totals(judge, free) for r, judge, free in zip(block, judges, frees, strict=True)]
+        for block in ramps()
+    )
+    return [_concluded(*found) for found in zip(solutions, totals, strict=True)]
+
+
+def dropped_groups(groupdq: Array) -> Array:
+    """Groups that are DO_NOT_USE in all integrations and pixels, (n_groups,) bool."""
+    return ((groupdq & DO_NOT_USE) != 0).all(axis=(0, 2, 3))
+
+
+def usable_samples(data: Array, groupdq: Array, dropped: Array, *, xp) -> tuple[Array, Array]:
+    """Samples that may enter the fit, and samples that have a residual: two bool arrays."""
+    finite = xp.isfinite(data)
+    good = finite & ((groupdq & (DO_NOT_USE | SATURATED)) == 0)
+    own = dropped[:, None, None] & ((groupdq & (SATURATED | AD_FLOOR)) == 0)
+    return good, good | (finite & own)
+
+
+@dataclass(frozen=True, eq=False)
+class _Ramps:
+    """Ramps that one amplifier has read.
+
+    Attributes
+    ----------
+    powers : list of (n_ramps, n_groups) float64
+        From the second on; where lines are free, without what these can take up.
+    missing : (n_ramps, n_groups) float64 [DN]
+        What the powers are to make up for: the straight line minus the ramp.
+    good, measured : (n_ramps, n_groups) bool
+        As `usable_samples` has them, of ramps that have a line.
+    question : Question
+    """
+
+    powers: list[Array]
+    missing: Array
+    good: Array
+    measured: Array
+    question: Question
+
+    def residual(self, free: Array) -> Array:
+        """What is left of the ramps, (n_ramps, n_groups) [DN]."""
+        return sum(free[k] * power for k, power in enumerate(self.powers)) - self.missing
+
+    def fitted(self, judge: Array | None) -> tuple[Array, Array]:
+        """Ramps with samples to be fitted, and which of them do not jump by a solution."""
+        question, xp = self.question, namespace(self.missing)
+        fitted = (self.good & question.in_fit).any(axis=-1)
+        if judge is None:
+            return fitted, fitted
+        judged = self.good & (question.in_line | question.in_fit)
+        jumps = _jump(self.residual(judge), judged, question.rejection_threshold, xp=xp)
+        return fitted, fitted & ~jumps
+
+    def equations(self, judge: Array | None) -> tuple[Array]:
+        """Normal matrix and right side, (n_free, n_free + 1)."""
+        xp = namespace(self.missing)
+        _, kept = self.fitted(judge)
+        used = self.good & self.question.in_fit & kept[:, None]
+        terms = [xp.where(used, power, 0.0) for power in self.powers]
+        rows = [[(a * b).sum() for b in (*terms, self.missing)] for a in terms]
+        return (xp.stack([xp.stack(row) for row in rows]),)
+
+    def totals(self, judge: Array | None, free: Array) -> tuple[Array, ...]:
+        """Scatter of the scores, numbers of ramps kept and rejected; of each group the number of
+        residuals, their sum and the sum of their squares."""
+        xp, residual = namespace(self.missing), self.residual(free)
+        fitted, kept = self.fitted(judge)
+        used = self.good & self.question.in_fit & kept[:, None]
+        fit_residual = xp.where(used, residual, 0.0)
+        score = xp.stack([(power * fit_residual).sum(axis=-1) for power in self.powers], axis=-1)
+        known = self.measured & kept[:, None]
+        residual = xp.where(known, residual, 0.0)
+        return (
+            (score[:, :, None] * score[:, None, :]).sum(axis=0),
+            kept.sum(),
+            (fitted & ~kept).sum(),
+            known.sum(axis=0),
+            residual.sum(axis=0),
+            (residual * residual).sum(axis=0),
+        )
+
+
+def _by_amplifier(data: Array, groupdq: Array, dropped: Array, question: Question) -> list[_Ramps]:
+    """The ramps of a block, by the amplifier that has read them."""
+    xp, n_groups = namespace(data, groupdq), data.shape[1]
+    good, measured = (
+        xp.moveaxis(which, 1, -1) for which in usable_samples(data, groupdq, dropped, xp=xp)
+    )
+    ramps = xp.moveaxis(data, 1, -1).astype(xp.float64)
+    in_line = good & question.in_line
+    line = fit_polynomials(ramps, in_line, 1)
+    has_line = in_line.sum(axis=-1, keepdims=True) >= 2
+    whole = (ramps, line, good & has_line, measured & has_line)
+    by_amplifier = []
+    for amplifier in range(N_AMPLIFIERS):
+        first = (amplifier - question.first_column) % N_AMPLIFIERS
+        own = (array[:, :, first::N_AMPLIFIERS].reshape(-1, n_groups) for array in whole)
+        by_amplifier.append(_ramps_of(*own, question, xp=xp))
+    return by_amplifier
+
+
+def _ramps_of(ramps, line, good, measured, question, *, xp) -> _Ramps:
+    scaled = xp.where(measured, ramps, 0.0) / ATOD_LIMIT_DN  # so that its powers stay comparable
+    powers = [scaled**k for k in range(2, question.highest_power + 1)]
+    if question.lines_are_free:  # only what no line can take up counts
+        powers = [p - fit_polynomials(p, good & question.in_line, 1) for p in powers]
+    return _Ramps(powers, xp.where(measured, line - ramps, 0.0), good, measured, question)
+
+
+def _added(blocks: Iterable[Sequence[tuple[Array, ...]]]) -> list[tuple[Array, ...]]:
+    """Add up what belongs to each amplifier, one thing at a time, over blocks."""
+    total = None
+    for block in blocks:
+        if total is None:
+            total = list(block)
+        else:
+            pairs = (zip(a, b, strict=True) for a, b in zip(total, block, strict=True))
+            total = [tuple(a + b for a, b in pair) for pair in pairs]
+    return total
+
+
+def _solve(ramps, judges) -> list[tuple[Array, Array]]:
+    """Coefficients of the powers, and the inverse of the normal matrix, of each amplifier."""
+    solutions = []
+    for (equations,) in _added(
+        [r.equations(judge) for r, judge in zip(block, judges, strict=True)] for block in ramps()
+    ):
+        xp, n = namespace(equations), equations.shape[0]
+        normal, right = equations[:, :n], equations[:, n]
+        inverse = solve_symmetric(xp.broadcast_to(normal, (n, n, n)), xp.eye(n))
+        solutions.append((solve_symmetric(normal, right), inverse))
+    return solutions
+
+
+def _concluded(solution, totals) -> AmplifierFit:
+    """The covariance is the sandwich of White (1980), with each ramp a cluster."""
+    free, inverse = solution
+    scatter, n_ramps, n_rejected, n, total, squares = totals
+    xp = namespace(free)
+    known = n_ramps > free.size
+    few = n_ramps / xp.where(known, n_ramps - 1, 1)
+    mean = xp.where(n > 0, total / xp.maximum(n, 1), xp.nan)
+    square = xp.maximum(squares - total * total / xp.maximum(n, 1), 0.0)
+    return AmplifierFit(
+        free=free,
+        covariance=xp.where(known, few * (inverse @ scatter @ inverse), xp.nan),
+        n_ramps=n_ramps,
+        n_rejected=n_rejected,
+        residual=mean,
+        residual_err=xp.sqrt(xp.where(n > 1, square / xp.maximum(n * (n - 1), 1), xp.nan)),
+    )
+
+
+def _jump(residual, good, threshold, *, xp) -> Array:
+    """Ramps one of whose steps from group to group is unlike the others, (n_ramps,) bool."""
+    step, known = residual[:, 1:] - residual[:, :-1], good[:, 1:] & good[:, :-1]
+    deviation = xp.abs(step - masked_median(step, known, axis=-1)[:, None])
+    sigma = _SIGMA_OF_MAD * masked_median(deviation, known, axis=-1)
+    return (known & (deviation > threshold * sigma[:, None])).any(axis=-1)
