@@ -21,7 +21,8 @@ from bench.clock import Effort, timings
 from bench.observations import data_folder
 from bench.options import chosen_backends, chosen_sizes, computed_by, options
 from bench.results import write_results
-from miri_gpu.backend import Backend, usable_cores
+from miri_gpu.backend import Backend
+from miri_gpu.host import usable_cores
 
 SIZES = {"tiny": 4 << 20, "large": 1 << 30}  # bytes of a file, and of an array
 _PIECE = 4 << 20  # bytes that are read at a time, into memory that stays in the cache

@@ -10,7 +10,8 @@ from importlib import metadata
 from pathlib import Path
 
 from miri_gpu import kernels
-from miri_gpu.backend import Backend, usable_cores
+from miri_gpu.backend import Backend
+from miri_gpu.host import usable_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("miri-gpu", "numpy", "scipy", "astropy", "xarray", "jwst", "stcal", "exotic-miri")

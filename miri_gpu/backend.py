@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from miri_gpu import host
 from miri_gpu.errors import BackendError
 
 BACKENDS = ("auto", "cupy", "numpy")
@@ -27,10 +28,6 @@ ENVIRONMENT_VARIABLE = "MIRI_GPU_BACKEND"
 _MIN_COMPUTE_CAPABILITY = 75  # CuPy's CUDA 13 builds need Turing or newer
 _OLDEST_CUPY = (14, 1)  # older ones do not sort, and do not say so, where memory is short
 _MIN_DRIVER_CUDA13 = 580  # the first driver series that runs CUDA 13
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as malloc.h has them
-# of an array whose memory is kept for others; the smaller one is the most that glibc once allowed
-_LARGEST_KEPT_BYTES = (1 << 30, 32 << 20)
-_FALLBACK_MEMORY_BYTES = 2 * 1024**3  # where the system does not say what is free
 
 
 @dataclass(frozen=True)
@@ -114,18 +111,12 @@ class Backend:
         if self.on_gpu:
             free, _ = self.xp.cuda.runtime.memGetInfo()
             return int(free + self.xp.get_default_memory_pool().free_bytes())
-        return free_host_memory_bytes()
+        return host.free_memory_bytes()
 
     def reuse_memory(self) -> None:
-        """Keep memory that arrays let go of for the next ones, as CuPy does by itself.
-
-        Otherwise the C library gives that of large arrays back to the system, which clears it, page
-        by page, whenever it is asked for some: a fifth of the time of a reduction.
-        """
-        if self.name == "numpy" and _glibc() is not None:
-            set_to = _glibc().mallopt
-            if any(set_to(_M_MMAP_THRESHOLD, n_bytes) for n_bytes in _LARGEST_KEPT_BYTES):
-                set_to(_M_TRIM_THRESHOLD, max(_LARGEST_KEPT_BYTES))
+        """Keep memory that arrays let go of for the next ones, as CuPy does by itself."""
+        if self.name == "numpy":
+            host.keep_freed_memory()
 
     @contextmanager
     def capped(self, memory_bytes: int | None) -> Iterator[None]:
@@ -150,8 +141,8 @@ class Backend:
         if self.on_gpu:
             self.xp.get_default_memory_pool().free_all_blocks()
             self.xp.get_default_pinned_memory_pool().free_all_blocks()
-        elif self.name == "numpy" and _glibc() is not None:
-            _glibc().malloc_trim(0)
+        elif self.name == "numpy":
+            host.return_freed_memory()
 
     def synchronize(self) -> None:
         """Wait until the device has done all that this thread asked of it."""
@@ -224,16 +215,6 @@ def select(name: str | None = None) -> Backend:
 
 
 @cache
-def _glibc() -> ctypes.CDLL | None:
-    """GNU's C library, where this process runs on it."""
-    try:
-        library = ctypes.CDLL("libc.so.6")
-        return library if hasattr(library, "mallopt") else None
-    except OSError:  # another system, or another C library
-        return None
-
-
-@cache
 def _driver() -> ctypes.CDLL | None:
     """The NVIDIA driver, which is loaded already where a GPU computes (on Linux)."""
     try:
@@ -256,11 +237,6 @@ def compile_kernel(xp: ModuleType, source: str, name: str) -> Any:
     return xp.RawKernel(source, name, options=("--fmad=false",))
 
 
-def usable_cores() -> int:
-    """Number of CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _module_of(array: Any) -> ModuleType:
     if isinstance(array, np.ndarray | np.generic):
         return np
@@ -272,7 +248,7 @@ def _module_of(array: Any) -> ModuleType:
 
 
 def _numpy_backend(reason: str) -> Backend:
-    n_cores = usable_cores()
+    n_cores = host.usable_cores()
     return Backend("numpy", np, f"CPU ({n_cores} core{'s' if n_cores > 1 else ''})", reason)
 
 
@@ -376,35 +352,3 @@ def _driver_series(path: str = "/proc/driver/nvidia/version") -> int | None:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def free_host_memory_bytes() -> int:
-    """Memory free on this machine, or left to the container this process is in."""
-    free = (_available_bytes(), _cgroup_free_bytes())
-    return max(0, min(amount for amount in free if amount is not None))
-
-
-def _available_bytes() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text()
-        return int(re.search(r"MemAvailable:\s*(\d+) kB", lines)[1]) * 1024
-    except (OSError, TypeError):  # not Linux
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (AttributeError, OSError, ValueError):
-        return _FALLBACK_MEMORY_BYTES
-
-
-def _cgroup_free_bytes(folder: str = "/sys/fs/cgroup") -> int | None:
-    """What a container's memory limit leaves, its file cache counted as free; None: no limit."""
-    root = Path(folder)
-    try:
-        limit = int((root / "memory.max").read_text())
-        used = int((root / "memory.current").read_text())
-        cached = int(
-            re.search(r"^inactive_file (\d+)", (root / "memory.stat").read_text(), re.M)[1]
-        )
-    except (OSError, ValueError, TypeError):
-        return None
-    return limit - used + cached

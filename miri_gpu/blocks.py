@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from itertools import count, pairwise
 from pathlib import Path
 
-from miri_gpu.backend import Backend, is_out_of_memory, usable_cores
+from miri_gpu.backend import Backend, is_out_of_memory
 from miri_gpu.errors import BackendError
+from miri_gpu.host import usable_cores
 from miri_gpu.storage import Room
 
 log = logging.getLogger(__name__)

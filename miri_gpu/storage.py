@@ -18,13 +18,8 @@ from weakref import WeakSet
 
 import numpy as np
 
-from miri_gpu.backend import (
-    Backend,
-    free_host_memory_bytes,
-    is_out_of_memory,
-    namespace,
-    to_host,
-)
+from miri_gpu import host
+from miri_gpu.backend import Backend, is_out_of_memory, namespace, to_host
 from miri_gpu.containers import Array
 from miri_gpu.errors import OutputError
 
@@ -70,7 +65,7 @@ class Room:
         """Shares of the memory of the device and, where that is a GPU, of what the host has."""
         on_host = memory_bytes
         if backend.on_gpu:
-            on_host = free_host_memory_bytes() // n_sharing
+            on_host = host.free_memory_bytes() // n_sharing
         return cls(
             bytes_on_device=int(_SHARE_KEPT * memory_bytes),
             bytes_on_host=int(_SHARE_KEPT * on_host) if backend.on_gpu else 0,

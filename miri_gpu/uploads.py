@@ -14,9 +14,10 @@ from functools import cache
 import numpy as np
 
 from miri_gpu import kernels
-from miri_gpu.backend import Backend, usable_cores
+from miri_gpu.backend import Backend
 from miri_gpu.containers import Array
 from miri_gpu.errors import BackendError, SegmentError
+from miri_gpu.host import usable_cores
 from miri_gpu.raw_samples import SampleFile
 
 _MOST_THREADS = 14

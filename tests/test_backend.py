@@ -279,16 +279,6 @@ def test_numpy_reports_free_memory():
     assert 2**20 < select("numpy").free_memory_bytes() < 2**50
 
 
-def test_a_containers_limit_bounds_the_free_memory(tmp_path):
-    (tmp_path / "memory.max").write_text("4000\n")
-    (tmp_path / "memory.current").write_text("3000\n")
-    (tmp_path / "memory.stat").write_text("anon 5\nactive_file 7\ninactive_file 500\n")
-    assert backend._cgroup_free_bytes(str(tmp_path)) == 1500
-    (tmp_path / "memory.max").write_text("max\n")
-    assert backend._cgroup_free_bytes(str(tmp_path)) is None
-    assert backend._cgroup_free_bytes(str(tmp_path / "none")) is None
-
-
 def test_out_of_memory_is_recognised_on_either_backend():
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(FakeCUDAError(2))
