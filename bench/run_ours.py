@@ -4,7 +4,7 @@ import importlib
 import json
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,15 @@ def reduce_once(task: dict) -> dict:
     for name in ("miri_gpu.reduction", *_IMPORTED_LATE):
         with suppress(ModuleNotFoundError):
             importlib.import_module(name)
+    from miri_gpu.backend import to_host
     from miri_gpu.reduction import run_plan
 
     imported = time.perf_counter()
     stopwatch, kept_rates = Stopwatch(), []
 
-    def keep(segment, rates):
-        kept_rates.append(rates)
+    @contextmanager
+    def keep(_):
+        yield lambda _, rates: kept_rates.append(rates.map(to_host))
 
     n_modules = len(sys.modules)
     with AnonymousMemory() as memory:
@@ -101,12 +103,10 @@ def _plan(task: dict) -> Any:
 def _save_arrays(path: Path, dataset, kept_rates) -> None:
     import numpy as np
 
-    from miri_gpu.backend import to_host
-
     arrays = {"flux": dataset["flux"].values, "rows": dataset["row"].values}
     if kept_rates:  # none where the segments hold rates already
-        arrays["rates"] = np.concatenate([to_host(rates.data) for rates in kept_rates])
-        arrays["dq"] = np.concatenate([to_host(rates.dq) for rates in kept_rates])
+        arrays["rates"] = np.concatenate([rates.data for rates in kept_rates])
+        arrays["dq"] = np.concatenate([rates.dq for rates in kept_rates])
     np.savez(path, **arrays)
 
 

@@ -3,21 +3,20 @@
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from miri_gpu.containers import Ramps, Rates
 from miri_gpu.errors import MiriGpuError, OutputError
 from miri_gpu.files import write_text
 from miri_gpu.plan import Plan, make_plan
 from miri_gpu.progress import Progress
-from miri_gpu.ramp_files import ramp_path, ramp_writer
-from miri_gpu.rate_files import rate_path, write_rates
+from miri_gpu.ramp_files import ramp_writer
+from miri_gpu.rate_files import rate_writer
 from miri_gpu.reduction import run_plan
-from miri_gpu.segment_files import RateFacts
+from miri_gpu.segment_files import RateFacts, path_of
 from miri_gpu.segments import Segment
 from miri_gpu.timeseries import save_timeseries
 
@@ -29,7 +28,9 @@ RECIPE = "recipe.toml"
 LOG = "reduce.log"
 FIGURES = "figures"
 RATES = "rates"
-RAMPS = "ramps"
+# Of what is made of each segment: folder, how the names of the files end, and what writes one.
+RATE_FILES = (RATES, "rateints", rate_writer)
+RAMP_FILES = ("ramps", "ramp", ramp_writer)
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +69,8 @@ def reduce_to_directory(
             n_workers=n_workers,
             scratch=directory,
             progress=progress,
-            on_rates=RatesToFiles(directory, plan) if save_rates else None,
-            on_ramps=RampsToFiles(directory, plan) if save_ramps else None,
+            on_rates=ToFiles(directory, plan, *RATE_FILES) if save_rates else None,
+            on_ramps=ToFiles(directory, plan, *RAMP_FILES) if save_ramps else None,
         )
         supersede(directory)
         write_text(directory / RECIPE, plan.recipe.to_toml())
@@ -80,39 +81,35 @@ def reduce_to_directory(
 
 
 @dataclass(frozen=True)
-class RatesToFiles:
-    """Writes the rate images of each segment."""
+class ToFiles:
+    """Writes what is made of each segment, its rates or its ramps, to a file of its own.
+
+    Attributes
+    ----------
+    directory : Path
+    plan : Plan
+    folder : str
+        In the directory.
+    kind : str
+        With which the names of the files end.
+    writer : function that opens such a file, and gives what writes blocks to it
+    """
 
     directory: Path
     plan: Plan
-
-    def __call__(self, segment: Segment, rates: Rates) -> None:
-        """Write those of one segment."""
-        folder, plan = self.directory / RATES, self.plan
-        folder.mkdir(exist_ok=True)
-        supersede(self.directory)
-        path = rate_path(folder, segment)
-        facts = rate_facts(plan, segment)
-        write_rates(path, rates, segment, facts, plan.recipe, plan.calibration)
-        log.info("wrote %s", path)
-
-
-@dataclass(frozen=True)
-class RampsToFiles:
-    """Writes the calibrated ramps of each segment."""
-
-    directory: Path
-    plan: Plan
+    folder: str
+    kind: str
+    writer: Callable[..., AbstractContextManager[Callable[[slice, Any], None]]]
 
     @contextmanager
-    def __call__(self, segment: Segment) -> Iterator[Callable[[slice, Ramps], None]]:
-        """Open the file of one segment; gives what writes rows of ramps."""
-        folder, plan = self.directory / RAMPS, self.plan
+    def __call__(self, segment: Segment) -> Iterator[Callable[[slice, Any], None]]:
+        """Open the file of one segment; gives what writes blocks to it."""
+        folder, plan = self.directory / self.folder, self.plan
         folder.mkdir(exist_ok=True)
         supersede(self.directory)
-        path = ramp_path(folder, segment)
+        path = path_of(folder, segment, self.kind)
         facts = rate_facts(plan, segment)
-        with ramp_writer(path, segment, facts, plan.recipe, plan.calibration) as write:
+        with self.writer(path, segment, facts, plan.recipe, plan.calibration) as write:
             yield write
         log.info("wrote %s", path)
 

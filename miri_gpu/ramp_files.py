@@ -24,12 +24,6 @@ from miri_gpu.segments import Segment
 _FRAME = (detector.N_ROWS, detector.N_COLS)
 
 
-def ramp_path(directory: Path, segment: Segment) -> Path:
-    """Where a segment's ramps go: its own name, `_uncal` become `_ramp`."""
-    stem = segment.path.name.removesuffix(".fits").removesuffix("_uncal")
-    return directory / f"{stem}_ramp.fits"
-
-
 @contextmanager
 def ramp_writer(
     path: Path, segment: Segment, facts: RateFacts, recipe: Recipe, calibration: Calibration

@@ -1,5 +1,7 @@
 """Rate images on disk, `*_rateints.fits`: written as jwst's, and read back to enter stage 2."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -30,32 +32,29 @@ _PLANES = {
     "DQ": ("dq", None),
 }
 _FIT_KEYWORDS = {"S_RAMP": "ramp_fit", "S_GANSCL": "gain_scale"}
-_INTS_AT_ONCE = 64  # that are written together
 
 
-def rate_path(directory: Path, segment: Segment) -> Path:
-    """Where a segment's rate images go: its own name, `_uncal` become `_rateints`."""
-    stem = segment.path.name.removesuffix(".fits").removesuffix("_uncal")
-    return directory / f"{stem}_rateints.fits"
-
-
-def write_rates(
-    path: Path,
-    rates: Rates,
-    segment: Segment,
-    facts: RateFacts,
-    recipe: Recipe,
-    calibration: Calibration,
-) -> None:
-    """Write rate images as jwst's CubeModel, whole or not at all.
+@contextmanager
+def rate_writer(
+    path: Path, segment: Segment, facts: RateFacts, recipe: Recipe, calibration: Calibration
+) -> Iterator[Callable[[slice, Rates], None]]:
+    """Write rate images as jwst's CubeModel, block by block; whole or not at all.
 
     Parameters
     ----------
     path : the file, replaced if it exists
-    rates : Rates, on any backend
     segment : the segment they were made of, whose headers they carry on
     facts : RateFacts
     recipe, calibration : what the header says was done, and with which references
+
+    Yields
+    ------
+    function of integrations and their rates, on any backend
+
+    Raises
+    ------
+    OutputError
+        Where the file cannot be written, or there is no room for it.
     """
     header = primary_header(path, segment, facts, recipe, calibration)
     header["FILETYPE"] = "countrate"
@@ -63,7 +62,7 @@ def write_rates(
     for keyword, step in _FIT_KEYWORDS.items():
         header[keyword] = "COMPLETE" if recipe.runs(step) else "SKIPPED"
     header[USED_TIME] = (facts.used_time_s, "[s] from the first to the last group fitted")
-    shape = (rates.data.shape[0], detector.N_ROWS, detector.N_COLS)
+    shape = (len(facts.times["int_mid_MJD_UTC"]), detector.N_ROWS, detector.N_COLS)
     images = {
         extension: Image(
             shape=shape,
@@ -75,11 +74,13 @@ def write_rates(
     }
     small_parts = [int_times(facts), metadata_tree("CubeModel")]
     with laid_out(path, header, images, lambda: small_parts) as arrays:
-        for start in range(0, shape[0], _INTS_AT_ONCE):
-            ints = slice(start, start + _INTS_AT_ONCE)
+
+        def write(ints: slice, rates: Rates) -> None:
             for extension, (name, _) in _PLANES.items():
-                part = to_host(getattr(rates, name)[ints])
+                part = to_host(getattr(rates, name))
                 arrays[extension][ints] = part ^ UNSIGNED_ZERO if name == "dq" else part
+
+        yield write
 
 
 def load_rates(segment: Segment, integrations: np.ndarray) -> Rates:

@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from miri_gpu.backend import to_host
-from miri_gpu.blocks import Workers
+from miri_gpu.blocks import Workers, evenly_cut
 from miri_gpu.calibration import Calibration
 from miri_gpu.containers import Ramps, Rates, Spectra
 from miri_gpu.job import Job
@@ -42,10 +42,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Called with each raw segment and its rates, on the host, when they are ready.
-RateSink = Callable[[Segment, Rates], None]
-# Opens where the ramps of a segment go: rows and their ramps, as they are fitted, block by block.
-RampSink = Callable[[Segment], AbstractContextManager[Callable[[slice, Ramps], None]]]
+T = TypeVar("T")
+# Opens where something of a segment goes, and gives what takes it, block by block.
+Sink = Callable[[Segment], AbstractContextManager[Callable[[slice, T], None]]]
+
+_INTS_AT_ONCE = 64  # whose rates, some 40 MB, a sink is given together
 
 
 def reduce(
@@ -93,8 +94,8 @@ def run_plan(
     n_workers: int | None = None,
     scratch: Path | None = None,
     progress: Progress | None = None,
-    on_rates: RateSink | None = None,
-    on_ramps: RampSink | None = None,
+    on_rates: Sink[Rates] | None = None,
+    on_ramps: Sink[Ramps] | None = None,
 ) -> "xarray.Dataset":
     """Reduce segment after segment, or several at once, then align the whole observation.
 
@@ -106,10 +107,10 @@ def run_plan(
         A script that asks for several must be importable: `if __name__ == "__main__":`
     scratch : folder for what does not fit the memory; None: where temporary files go
     progress : where to report to; None reports nothing
-    on_rates : called with each raw segment and its rates, on the host, when they are ready
-    on_ramps : called with each raw segment; what the context that it returns gives is called, from
-        several threads, with rows and their calibrated ramps, on the device. With several
-        workers both must be picklable.
+    on_rates, on_ramps : called with each raw segment; what the context that they return gives is
+        called with blocks on the device: of integrations and their rates, one after the other, or
+        of rows and their calibrated ramps, from several threads. With several workers both must
+        be picklable.
     """
     progress = progress or Silent()
     log.info("backend: %s", plan.backend)
@@ -168,7 +169,7 @@ def _reduce_apart(
     plan: Plan,
     calibration: Calibration,
     how: Mapping[str, Any],
-    sinks: tuple[RateSink | None, RampSink | None],
+    sinks: tuple[Sink[Rates] | None, Sink[Ramps] | None],
 ) -> "Part":
     """Reduce one segment of a plan, in one of several processes."""
     plan.backend.reuse_memory()
@@ -199,8 +200,8 @@ class Part:
 def reduce_segments(
     segments: Sequence[Segment],
     job: Job,
-    on_rates: RateSink | None = None,
-    on_ramps: RampSink | None = None,
+    on_rates: Sink[Rates] | None = None,
+    on_ramps: Sink[Ramps] | None = None,
 ) -> list[Part]:
     """Reduce one segment after the other; the next is read, and copied to a GPU, meanwhile."""
     return [reduce_segment(walk, job, on_rates, on_ramps) for walk in walks_ahead(segments, job)]
@@ -209,8 +210,8 @@ def reduce_segments(
 def reduce_segment(
     walk: RowWalk,
     job: Job,
-    on_rates: RateSink | None = None,
-    on_ramps: RampSink | None = None,
+    on_rates: Sink[Rates] | None = None,
+    on_ramps: Sink[Ramps] | None = None,
 ) -> Part:
     """Reduce one segment; where it already holds rate images, stage 1 is left out."""
     segment = walk.segment
@@ -225,9 +226,11 @@ def reduce_segment(
 
     with nullcontext() if on_ramps is None else on_ramps(segment) as take_ramps:
         fits = segment_to_rates(walk, job, take_ramps)
-    if on_rates is not None:
-        on_rates(segment, Fit.of(fits.arrays).rates.map(to_host))
     n_ints = len(kept) * job.plan.n_parts
+    if on_rates is not None:
+        with on_rates(segment) as take_rates:
+            for ints in evenly_cut(0, n_ints, _INTS_AT_ONCE):
+                take_rates(ints, Fit.of(fits.take(ints)).rates)
     extraction = rates_to_extraction(lambda ints: Fit.of(fits.take(ints)), n_ints, segment, job)
     return Part(extraction, interference(segment, job))
 

@@ -81,6 +81,12 @@ class RateFacts:
     times: dict[str, np.ndarray]
 
 
+def path_of(folder: Path, segment: Segment, kind: str) -> Path:
+    """Where what is made of a segment goes: its own name, `_uncal` become `_` and the kind."""
+    stem = segment.path.name.removesuffix(".fits").removesuffix("_uncal")
+    return folder / f"{stem}_{kind}.fits"
+
+
 @contextmanager
 def laid_out(path: Path, primary, images: Mapping[str, "Image"], small_parts) -> Iterator[dict]:
     """Write a FITS file whose images are filled by blocks; whole or not at all.

@@ -1,13 +1,15 @@
 """What the tests of the shell share: segments with a fault, and a stand-in for a GPU backend."""
 
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import standin
 from astropy.io import fits
 
-from miri_gpu.backend import Backend
+from miri_gpu.backend import Backend, to_host
+from miri_gpu.containers import Rates
 
 STAND_IN = Backend("standin", standin.xp, "a pretended device", "a test asks for it")
 
@@ -38,6 +40,19 @@ def edited(source: Path, target: Path, *, change=None, samples=None, **cards) ->
         target.parent.mkdir(parents=True, exist_ok=True)
         hdus.writeto(target)
     return target
+
+
+def gathered(found: list):
+    """A sink of rates that appends those of each segment, whole and on the host, to a list."""
+
+    @contextmanager
+    def sink(_):
+        blocks = []
+        yield lambda _, rates: blocks.append(rates.map(to_host))
+        names = [name for name, plane in vars(blocks[0]).items() if plane is not None]
+        found.append(Rates(**{n: np.concatenate([getattr(b, n) for b in blocks]) for n in names}))
+
+    return sink
 
 
 def same(first, second) -> bool:

@@ -7,15 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from astropy.io import fits
-from shell_cases import STAND_IN, same
+from shell_cases import STAND_IN, gathered, same
 
 from miri_gpu import reduction, segment_files
 from miri_gpu.blocks import Workers
 from miri_gpu.errors import OutputError
 from miri_gpu.plan import make_plan
 from miri_gpu.products import rate_facts, reduce_to_directory
-from miri_gpu.ramp_files import ramp_path, ramp_writer
+from miri_gpu.ramp_files import ramp_writer
 from miri_gpu.reduction import run_plan
+from miri_gpu.segment_files import path_of
 
 SETTINGS = {
     "emicorr": {"skip": False},
@@ -47,13 +48,13 @@ def save(plan, folder, workers, monkeypatch):
     rates, paths = [], []
 
     def sink(segment):
-        paths.append(ramp_path(folder, segment))
+        paths.append(path_of(folder, segment, "ramp"))
         facts = rate_facts(plan, segment)
         return ramp_writer(paths[-1], segment, facts, plan.recipe, plan.calibration)
 
     with monkeypatch.context() as patch:
         patch.setattr(reduction.Workers, "of", lambda *_, **__: workers)
-        run_plan(plan, on_rates=lambda _, found: rates.append(found), on_ramps=sink)
+        run_plan(plan, on_rates=gathered(rates), on_ramps=sink)
     return paths, rates
 
 
@@ -139,7 +140,7 @@ def test_a_reduction_saves_them_where_it_is_asked(observation, tmp_path, monkeyp
 def test_nothing_stays_of_what_is_interrupted(plan, tmp_path, error):
     segment = plan.segments[0]
     facts = rate_facts(plan, segment)
-    path = ramp_path(tmp_path, segment)
+    path = path_of(tmp_path, segment, "ramp")
     with (
         pytest.raises(error),
         ramp_writer(path, segment, facts, plan.recipe, plan.calibration),
@@ -155,7 +156,7 @@ def test_a_full_disk_is_told_at_once(plan, tmp_path, monkeypatch):
 
     monkeypatch.setattr(segment_files.os, "posix_fallocate", full)
     segment = plan.segments[0]
-    path = ramp_path(tmp_path, segment)
+    path = path_of(tmp_path, segment, "ramp")
     with (
         pytest.raises(OutputError, match=r"_ramp\.fits: cannot be written \(No space left"),
         ramp_writer(path, segment, rate_facts(plan, segment), plan.recipe, plan.calibration),

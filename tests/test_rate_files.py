@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 from astropy.io import fits
-from shell_cases import same
+from shell_cases import gathered, same
 
 from miri_gpu.errors import OutputError
 from miri_gpu.plan import make_plan
 from miri_gpu.products import rate_facts
-from miri_gpu.rate_files import load_rates, rate_path, write_rates
+from miri_gpu.rate_files import load_rates, rate_writer
 from miri_gpu.reduction import run_plan
+from miri_gpu.segment_files import path_of
 from miri_gpu.segments import open_segment, open_segments
 
 SETTINGS = {
@@ -24,15 +25,16 @@ def made(observation, tmp_path_factory):
     folder = tmp_path_factory.mktemp("rates")
     references = observation.references
     plan = make_plan(observation.segments, "bright", SETTINGS, "numpy", references, False)
-    written = []
+    rates, paths = [], []
 
-    def write(segment, rates):
-        path = rate_path(folder, segment)
-        write_rates(path, rates, segment, rate_facts(plan, segment), plan.recipe, plan.calibration)
-        written.append((path, rates))
+    def sink(segment):
+        paths.append(path_of(folder, segment, "rateints"))
+        facts = rate_facts(plan, segment)
+        return rate_writer(paths[-1], segment, facts, plan.recipe, plan.calibration)
 
-    run_plan(plan, on_rates=write)
-    return plan, written
+    run_plan(plan, on_rates=sink)
+    run_plan(plan, on_rates=gathered(rates))
+    return plan, list(zip(paths, rates, strict=True))
 
 
 def test_the_file_is_named_after_its_segment(made, observation):
@@ -97,7 +99,8 @@ def test_skipped_steps_and_a_measured_linearity_are_said(made, tmp_path):
     path = tmp_path / "x_rateints.fits"
     segment = plan.segments[0]
     facts = rate_facts(plan, segment)
-    write_rates(path, written[0][1], segment, facts, recipe, plan.calibration)
+    with rate_writer(path, segment, facts, recipe, plan.calibration) as write:
+        write(slice(None), written[0][1])
     header = fits.getheader(path)
     assert header["S_DARK"] == "SKIPPED"
     assert "measured" in header["R_LINEAR"]
@@ -125,16 +128,11 @@ def test_jwst_opens_it_as_a_cube_and_its_steps_take_it(made, observation):
 
 
 def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(made, tmp_path):
-    plan, written = made
-    segment = plan.segments[0]
+    plan, segment = made[0], made[0].segments[0]
     path = tmp_path / "absent" / "x_rateints.fits"
-    with pytest.raises(OutputError, match=str(path)):
-        write_rates(
-            path,
-            written[0][1],
-            segment,
-            rate_facts(plan, segment),
-            plan.recipe,
-            plan.calibration,
-        )
+    with (
+        pytest.raises(OutputError, match=str(path)),
+        rate_writer(path, segment, rate_facts(plan, segment), plan.recipe, plan.calibration),
+    ):
+        pytest.fail("it started")
     assert list(tmp_path.iterdir()) == []

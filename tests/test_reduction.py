@@ -1,13 +1,14 @@
 """The whole reduction: independent of blocks, threads and backend; its ways in; what it refuses."""
 
 import logging
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from pretended_gpu import pretended_gpu
-from shell_cases import STAND_IN, edited, same
+from shell_cases import STAND_IN, edited, gathered, same
 
 from miri_gpu import (
     detector,
@@ -28,14 +29,15 @@ from miri_gpu.errors import BackendError, CalibrationError, MiriGpuError, Recipe
 from miri_gpu.groups_in_use import dropped_groups, used_time_s
 from miri_gpu.job import Job
 from miri_gpu.plan import make_plan
-from miri_gpu.products import RatesToFiles, rate_facts
+from miri_gpu.products import RATE_FILES, RATES, ToFiles, rate_facts
 from miri_gpu.progress import Silent
 from miri_gpu.ramp_blocks import ALL_ROWS
 from miri_gpu.ramps.rscd import FLUX_ESTIMATED
-from miri_gpu.rate_files import load_rates, rate_path, write_rates
+from miri_gpu.rate_files import load_rates, rate_writer
 from miri_gpu.recipe import named_recipe
 from miri_gpu.reduction import reduce, run_plan
 from miri_gpu.row_walks import walks_ahead
+from miri_gpu.segment_files import path_of
 from miri_gpu.segments import open_segment, open_segments
 from miri_gpu.storage import Room
 
@@ -177,7 +179,7 @@ def run_with(plan, monkeypatch, workers):
     rates = []
     with monkeypatch.context() as patch:
         patch.setattr(reduction.Workers, "of", lambda *_, **__: workers)
-        dataset = run_plan(plan, on_rates=lambda _, found: rates.append(found))
+        dataset = run_plan(plan, on_rates=gathered(rates))
     return dataset, rates
 
 
@@ -276,6 +278,26 @@ def test_what_does_not_fit_the_memory_is_read_by_rows_and_kept_in_files(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("backend", [None, STAND_IN])
+def test_rates_are_handed_on_in_blocks(whole, monkeypatch, tmp_path, backend):
+    """Whoever takes them never needs memory for all rates of a segment."""
+    plan, _, rates = whole("bright")
+    found, taken = [], []
+    gather = gathered(found)
+
+    @contextmanager
+    def sink(segment):
+        with gather(segment) as take:
+            yield lambda ints, part: taken.append((ints, len(part.data))) or take(ints, part)
+
+    workers = Workers(2, 1 << 20, room=Room(0, 0, folder=tmp_path))
+    monkeypatch.setattr(reduction.Workers, "of", lambda *_, **__: workers)
+    monkeypatch.setattr(reduction, "_INTS_AT_ONCE", 2)
+    run_plan(replace(plan, backend=backend or plan.backend), on_rates=sink)
+    assert taken == 2 * [(slice(0, 1), 1), (slice(1, 3), 2), (slice(3, 5), 2)]
+    assert_same_rates(rates, found)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_gpu_computes_the_same_and_meets_no_host_array(whole, monkeypatch, name):
     """On the strict stand-in, which refuses what fails on a GPU."""
@@ -354,11 +376,8 @@ def test_cupy_computes_the_same(whole, name, memory_bytes):
         pytest.skip(str(error))
     plan, dataset, rates = whole(name)
     found = []
-    other = run_plan(
-        replace(plan, backend=gpu),
-        memory_bytes=memory_bytes,
-        on_rates=lambda _, rates: found.append(rates),
-    )
+    gpu_plan = replace(plan, backend=gpu)
+    other = run_plan(gpu_plan, memory_bytes=memory_bytes, on_rates=gathered(found))
     for expected, ours in zip(rates, found, strict=True):
         assert (ours.dq != expected.dq).mean() < 1e-3
         differs = np.abs(ours.data - expected.data) > 1e-5 * np.abs(expected.data)
@@ -373,11 +392,11 @@ def test_cupy_computes_the_same(whole, name, memory_bytes):
 @pytest.mark.parametrize("name", ["every step", "flags of STScI", "likelihood"])
 def test_processes_give_the_same(whole, tmp_path, name):
     plan, dataset, rates = whole(name)
-    sink = RatesToFiles(tmp_path, plan)
+    sink = ToFiles(tmp_path, plan, *RATE_FILES)
     other = run_plan(plan, n_workers=2, on_rates=sink, scratch=tmp_path)
     assert_same_products(dataset, other)
     for segment, expected in zip(plan.segments, rates, strict=True):
-        path = rate_path(tmp_path / "rates", segment)
+        path = path_of(tmp_path / RATES, segment, "rateints")
         read = load_rates(open_segment(path), np.arange(len(expected.data)))
         assert_same_rates([expected], [read])
 
@@ -399,10 +418,11 @@ def saved_rates(whole, tmp_path_factory):
         if name not in made:
             folder = tmp_path_factory.mktemp("rates")
             plan, _, rates = whole(name)
-            made[name] = [rate_path(folder, segment) for segment in plan.segments]
+            made[name] = [path_of(folder, segment, "rateints") for segment in plan.segments]
             for path, segment, found in zip(made[name], plan.segments, rates, strict=True):
                 facts = rate_facts(plan, segment)
-                write_rates(path, found, segment, facts, plan.recipe, plan.calibration)
+                with rate_writer(path, segment, facts, plan.recipe, plan.calibration) as write:
+                    write(slice(None), found)
         return made[name]
 
     return get
