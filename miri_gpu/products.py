@@ -16,8 +16,7 @@ from miri_gpu.progress import Progress
 from miri_gpu.ramp_files import ramp_writer
 from miri_gpu.rate_files import rate_writer
 from miri_gpu.reduction import run_plan
-from miri_gpu.segment_files import RateFacts, path_of
-from miri_gpu.segments import Segment
+from miri_gpu.segment_files import Origin, path_of
 from miri_gpu.timeseries import save_timeseries
 
 if TYPE_CHECKING:
@@ -28,9 +27,7 @@ RECIPE = "recipe.toml"
 LOG = "reduce.log"
 FIGURES = "figures"
 RATES = "rates"
-# Of what is made of each segment: folder, how the names of the files end, and what writes one.
-RATE_FILES = (RATES, "rateints", rate_writer)
-RAMP_FILES = ("ramps", "ramp", ramp_writer)
+RAMPS = "ramps"
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +66,8 @@ def reduce_to_directory(
             n_workers=n_workers,
             scratch=directory,
             progress=progress,
-            on_rates=ToFiles(directory, plan, *RATE_FILES) if save_rates else None,
-            on_ramps=ToFiles(directory, plan, *RAMP_FILES) if save_ramps else None,
+            on_rates=ToFiles(directory, RATES, "rateints", rate_writer) if save_rates else None,
+            on_ramps=ToFiles(directory, RAMPS, "ramp", ramp_writer) if save_ramps else None,
         )
         supersede(directory)
         write_text(directory / RECIPE, plan.recipe.to_toml())
@@ -87,7 +84,6 @@ class ToFiles:
     Attributes
     ----------
     directory : Path
-    plan : Plan
     folder : str
         In the directory.
     kind : str
@@ -96,20 +92,18 @@ class ToFiles:
     """
 
     directory: Path
-    plan: Plan
     folder: str
     kind: str
-    writer: Callable[..., AbstractContextManager[Callable[[slice, Any], None]]]
+    writer: Callable[[Path, Origin], AbstractContextManager[Callable[[slice, Any], None]]]
 
     @contextmanager
-    def __call__(self, segment: Segment) -> Iterator[Callable[[slice, Any], None]]:
+    def __call__(self, origin: Origin) -> Iterator[Callable[[slice, Any], None]]:
         """Open the file of one segment; gives what writes blocks to it."""
-        folder, plan = self.directory / self.folder, self.plan
+        folder = self.directory / self.folder
         folder.mkdir(exist_ok=True)
         supersede(self.directory)
-        path = path_of(folder, segment, self.kind)
-        facts = rate_facts(plan, segment)
-        with self.writer(path, segment, facts, plan.recipe, plan.calibration) as write:
+        path = path_of(folder, origin.segment, self.kind)
+        with self.writer(path, origin) as write:
             yield write
         log.info("wrote %s", path)
 
@@ -117,21 +111,6 @@ class ToFiles:
 def supersede(directory: Path) -> None:
     """Remove an earlier time series: what is about to be written does not belong to it."""
     (directory / TIME_SERIES).unlink(missing_ok=True)
-
-
-def rate_facts(plan: Plan, segment: Segment) -> RateFacts:
-    """What the file of a segment's rate images says of them, as if they were observed so."""
-    n_observed = segment.primary.get("NINTS", len(plan.kept))
-    n_dropped = int((~plan.kept).sum())
-    cut = segment.holds_ramps and plan.recipe.runs("regroup")
-    return RateFacts(
-        first_integration=int(plan.kept[: segment.first_integration].sum()) * plan.n_parts,
-        n_ints_of_exposure=(n_observed - n_dropped) * plan.n_parts,
-        n_groups=plan.recipe["regroup"].n_groups if cut else segment.n_groups,
-        n_dropped=n_dropped,
-        used_time_s=plan.used_time_s(segment),
-        times=plan.integration_times(segment),
-    )
 
 
 def save_all_figures(dataset, directory: Path, progress: Progress | None) -> None:

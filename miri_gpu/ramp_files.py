@@ -8,34 +8,27 @@ import numpy as np
 
 from miri_gpu import detector
 from miri_gpu.backend import to_host
-from miri_gpu.calibration import Calibration
 from miri_gpu.containers import Ramps
-from miri_gpu.recipe import Recipe
 from miri_gpu.segment_files import (
     Image,
-    RateFacts,
+    Origin,
     int_times,
     laid_out,
     metadata_tree,
     primary_header,
 )
-from miri_gpu.segments import Segment
 
 _FRAME = (detector.N_ROWS, detector.N_COLS)
 
 
 @contextmanager
-def ramp_writer(
-    path: Path, segment: Segment, facts: RateFacts, recipe: Recipe, calibration: Calibration
-) -> Iterator[Callable[[slice, Ramps], None]]:
+def ramp_writer(path: Path, origin: Origin) -> Iterator[Callable[[slice, Ramps], None]]:
     """Write ramps as jwst's RampModel, block by block; whole or not at all.
 
     Parameters
     ----------
     path : the file, replaced if it exists
-    segment : the segment they were made of, whose headers they carry on
-    facts : RateFacts
-    recipe, calibration : what the header says was done, and with which references
+    origin : Origin
 
     Yields
     ------
@@ -46,12 +39,12 @@ def ramp_writer(
     OutputError
         Where the file cannot be written, or there is no room for it.
     """
-    shape = (len(facts.times["int_mid_MJD_UTC"]), facts.n_groups, *_FRAME)
+    shape = (origin.n_ints, origin.n_groups, *_FRAME)
     images = {
-        "SCI": Image(shape=shape, dtype=">f4", unit="DN", carried_on=segment.science),
+        "SCI": Image(shape=shape, dtype=">f4", unit="DN", carried_on=origin.segment.science),
         "GROUPDQ": Image(shape=shape, dtype="u1"),
     }
-    primary = primary_header(path, segment, facts, recipe, calibration)
+    primary = primary_header(path, origin)
     primary["FILETYPE"] = "calibrated ramp"
     primary["DATAMODL"] = "RampModel"
     pixeldq = np.zeros(_FRAME, dtype=np.uint32)
@@ -59,11 +52,12 @@ def ramp_writer(
     def small_parts() -> list:
         from astropy.io import fits
 
+        average_dark = origin.calibration.average_dark
         parts = [fits.ImageHDU(pixeldq, name="PIXELDQ")]
-        if recipe.runs("dark_current") and calibration.average_dark is not None:
+        if origin.recipe.runs("dark_current") and average_dark is not None:
             # its photon noise is in the ramps: a fit adds it to the variances
-            parts.append(fits.ImageHDU(to_host(calibration.average_dark), name="AVDRKCUR"))
-        return [*parts, int_times(facts), metadata_tree("RampModel")]
+            parts.append(fits.ImageHDU(average_dark, name="AVDRKCUR"))
+        return [*parts, int_times(origin), metadata_tree("RampModel")]
 
     with laid_out(path, primary, images, small_parts) as arrays:
 

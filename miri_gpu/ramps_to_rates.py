@@ -181,7 +181,10 @@ def load_edge(stretches: Sequence[Stretch], rows: slice, job: Job) -> Ramps | No
 
 
 def with_custom_linearity(segment: Segment, job: Job) -> Job:
-    """Replace the reference linearity by the one measured on a segment's own ramps."""
+    """Replace the reference linearity by the one measured on a segment's own ramps.
+
+    In the calibration of the job, and in that of its plan, of which files and product speak.
+    """
     params, xp = job.recipe["custom_linearity"], job.backend.xp
     start, stop, _ = slice(params.row_idx_start_used, params.row_idx_end_used).indices(
         detector.N_ROWS
@@ -220,7 +223,8 @@ def with_custom_linearity(segment: Segment, job: Job) -> Job:
         linearity_dq=xp.zeros(linearity.shape[1:], dtype=xp.uint32),
         files={**job.calibration.files, "linearity": f"measured on {segment.path.name}"},
     )
-    return replace(job, calibration=calibration, linearity=found.map(to_host))
+    plan = replace(job.plan, calibration=calibration.map(to_host))
+    return replace(job, plan=plan, calibration=calibration, linearity=found.map(to_host))
 
 
 def planes_of_fit(n_ints: int, job: Job) -> Planes:

@@ -8,15 +8,13 @@ import numpy as np
 
 from miri_gpu import detector
 from miri_gpu.backend import to_host
-from miri_gpu.calibration import Calibration
 from miri_gpu.containers import Rates
 from miri_gpu.errors import SegmentError
-from miri_gpu.recipe import Recipe
 from miri_gpu.segment_files import (
     UNSIGNED_ZERO,
     USED_TIME,
     Image,
-    RateFacts,
+    Origin,
     int_times,
     laid_out,
     metadata_tree,
@@ -35,17 +33,13 @@ _FIT_KEYWORDS = {"S_RAMP": "ramp_fit", "S_GANSCL": "gain_scale"}
 
 
 @contextmanager
-def rate_writer(
-    path: Path, segment: Segment, facts: RateFacts, recipe: Recipe, calibration: Calibration
-) -> Iterator[Callable[[slice, Rates], None]]:
+def rate_writer(path: Path, origin: Origin) -> Iterator[Callable[[slice, Rates], None]]:
     """Write rate images as jwst's CubeModel, block by block; whole or not at all.
 
     Parameters
     ----------
     path : the file, replaced if it exists
-    segment : the segment they were made of, whose headers they carry on
-    facts : RateFacts
-    recipe, calibration : what the header says was done, and with which references
+    origin : Origin
 
     Yields
     ------
@@ -56,23 +50,23 @@ def rate_writer(
     OutputError
         Where the file cannot be written, or there is no room for it.
     """
-    header = primary_header(path, segment, facts, recipe, calibration)
+    header = primary_header(path, origin)
     header["FILETYPE"] = "countrate"
     header["DATAMODL"] = "CubeModel"
     for keyword, step in _FIT_KEYWORDS.items():
-        header[keyword] = "COMPLETE" if recipe.runs(step) else "SKIPPED"
-    header[USED_TIME] = (facts.used_time_s, "[s] from the first to the last group fitted")
-    shape = (len(facts.times["int_mid_MJD_UTC"]), detector.N_ROWS, detector.N_COLS)
+        header[keyword] = "COMPLETE" if origin.recipe.runs(step) else "SKIPPED"
+    header[USED_TIME] = (origin.used_time_s, "[s] from the first to the last group fitted")
+    shape = (origin.n_ints, detector.N_ROWS, detector.N_COLS)
     images = {
         extension: Image(
             shape=shape,
             dtype=">u4" if name == "dq" else ">f4",
             unit=unit,
-            carried_on=segment.science if extension == "SCI" else None,
+            carried_on=origin.segment.science if extension == "SCI" else None,
         )
         for extension, (name, unit) in _PLANES.items()
     }
-    small_parts = [int_times(facts), metadata_tree("CubeModel")]
+    small_parts = [int_times(origin), metadata_tree("CubeModel")]
     with laid_out(path, header, images, lambda: small_parts) as arrays:
 
         def write(ints: slice, rates: Rates) -> None:

@@ -21,7 +21,6 @@ import numpy as np
 
 from miri_gpu.backend import to_host
 from miri_gpu.blocks import Workers, evenly_cut
-from miri_gpu.calibration import Calibration
 from miri_gpu.containers import Ramps, Rates, Spectra
 from miri_gpu.job import Job
 from miri_gpu.plan import Plan, make_plan
@@ -31,6 +30,7 @@ from miri_gpu.rate_files import load_rates
 from miri_gpu.rates_to_spectra import Extraction, rates_to_extraction
 from miri_gpu.recipe import Recipe, settings_at_fault
 from miri_gpu.row_walks import RowWalk, walks_ahead
+from miri_gpu.segment_files import Origin
 from miri_gpu.segments import Segment
 from miri_gpu.spectra.align import align_spectra, measure_shifts
 from miri_gpu.spectra.box import spectrum_wavelengths
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 # Opens where something of a segment goes, and gives what takes it, block by block.
-Sink = Callable[[Segment], AbstractContextManager[Callable[[slice, T], None]]]
+Sink = Callable[[Origin], AbstractContextManager[Callable[[slice, T], None]]]
 
 _INTS_AT_ONCE = 64  # whose rates, some 40 MB, a sink is given together
 
@@ -107,10 +107,10 @@ def run_plan(
         A script that asks for several must be importable: `if __name__ == "__main__":`
     scratch : folder for what does not fit the memory; None: where temporary files go
     progress : where to report to; None reports nothing
-    on_rates, on_ramps : called with each raw segment; what the context that they return gives is
-        called with blocks on the device: of integrations and their rates, one after the other, or
-        of rows and their calibrated ramps, from several threads. With several workers both must
-        be picklable.
+    on_rates, on_ramps : called with the Origin of what is made of each raw segment; what the
+        context that they return gives is called with blocks on the device: of integrations and
+        their rates, one after the other, or of rows and their calibrated ramps, from several
+        threads. With several workers both must be picklable.
     """
     progress = progress or Silent()
     log.info("backend: %s", plan.backend)
@@ -133,8 +133,7 @@ def run_plan(
 
         one = functools.partial(
             _reduce_apart,
-            plan=plan,
-            calibration=job.calibration.map(to_host),
+            plan=job.plan,
             how={"memory_bytes": memory_bytes, "n_sharing": n_processes, "scratch": scratch},
             sinks=(on_rates, on_ramps),
         )
@@ -142,7 +141,7 @@ def run_plan(
         numbers, gpus = range(len(plan.segments)), plan.backend.gpus()
         parts = map_in_processes(one, numbers, n_processes, progress, gpus)
     plan.backend.release_memory()
-    return assemble(plan, job, parts)
+    return assemble(job, parts)
 
 
 def _check_at_least(least: int, **numbers: int | None) -> None:
@@ -167,7 +166,6 @@ def _reduce_apart(
     progress: Progress,
     *,
     plan: Plan,
-    calibration: Calibration,
     how: Mapping[str, Any],
     sinks: tuple[Sink[Rates] | None, Sink[Ramps] | None],
 ) -> "Part":
@@ -175,7 +173,7 @@ def _reduce_apart(
     plan.backend.reuse_memory()
     job = Job(
         plan=plan,
-        calibration=calibration.to(plan.backend),
+        calibration=plan.calibration.to(plan.backend),
         workers=Workers.of(plan.backend, **how),
         progress=progress,
     )
@@ -224,21 +222,26 @@ def reduce_segment(
 
         return Part(rates_to_extraction(load, len(kept), segment, job), {})
 
-    with nullcontext() if on_ramps is None else on_ramps(segment) as take_ramps:
+    origin = Origin.of(job.plan, segment)
+    with nullcontext() if on_ramps is None else on_ramps(origin) as take_ramps:
         fits = segment_to_rates(walk, job, take_ramps)
-    n_ints = len(kept) * job.plan.n_parts
+
+    def take(ints: slice) -> Fit:
+        return Fit.of(fits.take(ints))
+
     if on_rates is not None:
-        with on_rates(segment) as take_rates:
-            for ints in evenly_cut(0, n_ints, _INTS_AT_ONCE):
-                take_rates(ints, Fit.of(fits.take(ints)).rates)
-    extraction = rates_to_extraction(lambda ints: Fit.of(fits.take(ints)), n_ints, segment, job)
+        with on_rates(origin) as take_rates:
+            for ints in evenly_cut(0, origin.n_ints, _INTS_AT_ONCE):
+                take_rates(ints, take(ints).rates)
+    extraction = rates_to_extraction(take, origin.n_ints, segment, job)
     return Part(extraction, interference(segment, job))
 
 
-def assemble(plan: Plan, job: Job, parts: Sequence[Part]) -> "xarray.Dataset":
+def assemble(job: Job, parts: Sequence[Part]) -> "xarray.Dataset":
     """Align the spectra of the whole observation and make the product."""
     from miri_gpu.timeseries import build_timeseries
 
+    plan = job.plan
     extraction = Extraction.concatenated([part.extraction for part in parts])
     y_shift = measure_shifts(extraction.flux)
     spectra = align_spectra(
@@ -255,7 +258,7 @@ def assemble(plan: Plan, job: Job, parts: Sequence[Part]) -> "xarray.Dataset":
         ),
         times={name: np.concatenate([part[name] for part in times]) for name in times[0]},
         integration_number=plan.integration_numbers(),
-        provenance=provenance(plan, job),
+        provenance=provenance(plan),
         flux=spectra.flux,
         flux_error=spectra.flux_err,
         background=extraction.background,
@@ -308,7 +311,7 @@ def measured_linearity(job: Job) -> dict[str, np.ndarray]:
     }
 
 
-def provenance(plan: Plan, job: Job) -> "Provenance":
+def provenance(plan: Plan) -> "Provenance":
     """How the time series was made, for its attributes."""
     from miri_gpu.timeseries import Provenance
 
@@ -317,8 +320,8 @@ def provenance(plan: Plan, job: Job) -> "Provenance":
         recipe=plan.recipe.to_toml(),
         backend=plan.backend.name,
         device=plan.backend.device,
-        crds_context=job.calibration.context,
-        reference_files=job.calibration.files,
+        crds_context=plan.calibration.context,
+        reference_files=plan.calibration.files,
         input_files=[segment.path.name for segment in plan.segments],
         target=plan.segments[0].target,
         program=header.get("PROGRAM", ""),

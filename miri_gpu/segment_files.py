@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from miri_gpu.files import opened_beside
 from miri_gpu.integration_times import TIME_COLUMNS
 from miri_gpu.recipe import Recipe
 from miri_gpu.segments import Segment
+
+if TYPE_CHECKING:
+    from miri_gpu.plan import Plan
 
 _FITS_BLOCK = 2880  # bytes, of which all parts of a FITS file are multiples
 UNSIGNED_ZERO = 1 << 31  # what FITS adds to 32-bit integers that are unsigned
@@ -53,12 +57,18 @@ USED_TIME = "USEDTIME"
 N_DROPPED = "NDROPPED"
 
 
-@dataclass(frozen=True, kw_only=True)
-class RateFacts:
-    """What a file of rate images says of them.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Origin:
+    """How the rates or ramps of a segment came to be: what a file of them says beside pixels.
 
     Attributes
     ----------
+    segment : Segment
+        The one observed, whose headers are carried on.
+    recipe : Recipe
+        What was done.
+    calibration : Calibration
+        With which references; on the host.
     first_integration : int
         Index, from 0, of the first integration among those of the whole exposure that remain.
     n_ints_of_exposure : int
@@ -73,12 +83,36 @@ class RateFacts:
         The columns of INT_TIMES.
     """
 
+    segment: Segment
+    recipe: Recipe
+    calibration: Calibration
     first_integration: int
     n_ints_of_exposure: int
     n_dropped: int
     n_groups: int
     used_time_s: float
     times: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, plan: "Plan", segment: Segment) -> Self:
+        """By a plan: as if the integrations that it leaves, or cuts, had been observed so."""
+        cut = plan.recipe.runs("regroup")
+        return cls(
+            segment=segment,
+            recipe=plan.recipe,
+            calibration=plan.calibration,
+            first_integration=int(plan.kept[: segment.first_integration].sum()) * plan.n_parts,
+            n_ints_of_exposure=int(plan.kept.sum()) * plan.n_parts,
+            n_dropped=int((~plan.kept).sum()),
+            n_groups=plan.recipe["regroup"].n_groups if cut else segment.n_groups,
+            used_time_s=plan.used_time_s(segment),
+            times=plan.integration_times(segment),
+        )
+
+    @property
+    def n_ints(self) -> int:
+        """How many integrations the file holds."""
+        return len(self.times[TIME_COLUMNS[0]])
 
 
 def path_of(folder: Path, segment: Segment, kind: str) -> Path:
@@ -171,12 +205,11 @@ def _lay_out(path: Path, primary, images: Mapping[str, Image]) -> dict[str, np.n
     }
 
 
-def primary_header(
-    path: Path, segment: Segment, facts: RateFacts, recipe: Recipe, calibration: Calibration
-):
+def primary_header(path: Path, origin: Origin):
     """The header of a segment, with what was done to its ramps before they were fitted."""
     from miri_gpu import __version__
 
+    segment, recipe, calibration = origin.segment, origin.recipe, origin.calibration
     header = segment.primary.copy()
     header["FILENAME"] = path.name
     header["CAL_VER"] = f"miri_gpu {__version__}"
@@ -189,16 +222,14 @@ def primary_header(
     for keyword, kind in _REFERENCE_KEYWORDS.items():
         if kind in calibration.files:
             header[keyword] = calibration.files[kind]
-    if recipe.runs("custom_linearity"):
-        header["R_LINEAR"] = "measured on the observation"
     header["CRDS_CTX"] = calibration.context
-    header["NINTS"] = facts.n_ints_of_exposure
-    if facts.n_dropped:
-        header[N_DROPPED] = (facts.n_dropped, "integrations dropped from the exposure")
-    header["INTSTART"] = facts.first_integration + 1
-    header["INTEND"] = facts.first_integration + len(facts.times[TIME_COLUMNS[0]])
-    header["NGROUPS"] = facts.n_groups
-    header["EFFINTTM"] = facts.n_groups * segment.readout.group_time_s
+    header["NINTS"] = origin.n_ints_of_exposure
+    if origin.n_dropped:
+        header[N_DROPPED] = (origin.n_dropped, "integrations dropped from the exposure")
+    header["INTSTART"] = origin.first_integration + 1
+    header["INTEND"] = origin.first_integration + origin.n_ints
+    header["NGROUPS"] = origin.n_groups
+    header["EFFINTTM"] = origin.n_groups * segment.readout.group_time_s
     return header
 
 
@@ -210,15 +241,14 @@ def carry_on(old, new) -> None:
             new.append(card)
 
 
-def int_times(facts: RateFacts):
+def int_times(origin: Origin):
     """The table of the times of the integrations, as an HDU."""
     from astropy.io import fits
 
-    n_ints = len(facts.times[TIME_COLUMNS[0]])
-    numbers = facts.first_integration + 1 + np.arange(n_ints, dtype=np.int32)
+    numbers = origin.first_integration + 1 + np.arange(origin.n_ints, dtype=np.int32)
     columns = [fits.Column(name="integration_number", format="J", array=numbers)]
     columns += [
-        fits.Column(name=name, format="D", array=facts.times[name], unit="d")
+        fits.Column(name=name, format="D", array=origin.times[name], unit="d")
         for name in TIME_COLUMNS
     ]
     return fits.BinTableHDU.from_columns(columns, name="INT_TIMES")

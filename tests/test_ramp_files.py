@@ -13,10 +13,10 @@ from miri_gpu import reduction, segment_files
 from miri_gpu.blocks import Workers
 from miri_gpu.errors import OutputError
 from miri_gpu.plan import make_plan
-from miri_gpu.products import rate_facts, reduce_to_directory
+from miri_gpu.products import reduce_to_directory
 from miri_gpu.ramp_files import ramp_writer
 from miri_gpu.reduction import run_plan
-from miri_gpu.segment_files import path_of
+from miri_gpu.segment_files import Origin, path_of
 
 SETTINGS = {
     "emicorr": {"skip": False},
@@ -47,10 +47,9 @@ def save(plan, folder, workers, monkeypatch):
     """Reduce with these workers; paths of the ramps, and the rates."""
     rates, paths = [], []
 
-    def sink(segment):
-        paths.append(path_of(folder, segment, "ramp"))
-        facts = rate_facts(plan, segment)
-        return ramp_writer(paths[-1], segment, facts, plan.recipe, plan.calibration)
+    def sink(origin):
+        paths.append(path_of(folder, origin.segment, "ramp"))
+        return ramp_writer(paths[-1], origin)
 
     with monkeypatch.context() as patch:
         patch.setattr(reduction.Workers, "of", lambda *_, **__: workers)
@@ -138,13 +137,8 @@ def test_a_reduction_saves_them_where_it_is_asked(observation, tmp_path, monkeyp
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_nothing_stays_of_what_is_interrupted(plan, tmp_path, error):
-    segment = plan.segments[0]
-    facts = rate_facts(plan, segment)
-    path = path_of(tmp_path, segment, "ramp")
-    with (
-        pytest.raises(error),
-        ramp_writer(path, segment, facts, plan.recipe, plan.calibration),
-    ):
+    origin = Origin.of(plan, plan.segments[0])
+    with pytest.raises(error), ramp_writer(tmp_path / "x_ramp.fits", origin):
         raise error
     assert list(tmp_path.iterdir()) == []
 
@@ -155,11 +149,10 @@ def test_a_full_disk_is_told_at_once(plan, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(segment_files.os, "posix_fallocate", full)
-    segment = plan.segments[0]
-    path = path_of(tmp_path, segment, "ramp")
+    origin = Origin.of(plan, plan.segments[0])
     with (
         pytest.raises(OutputError, match=r"_ramp\.fits: cannot be written \(No space left"),
-        ramp_writer(path, segment, rate_facts(plan, segment), plan.recipe, plan.calibration),
+        ramp_writer(tmp_path / "x_ramp.fits", origin),
     ):
         pytest.fail("it started")
     assert list(tmp_path.iterdir()) == []

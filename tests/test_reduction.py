@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from pretended_gpu import pretended_gpu
 from shell_cases import STAND_IN, edited, gathered, same
 
@@ -29,7 +30,7 @@ from miri_gpu.errors import BackendError, CalibrationError, MiriGpuError, Recipe
 from miri_gpu.groups_in_use import dropped_groups, used_time_s
 from miri_gpu.job import Job
 from miri_gpu.plan import make_plan
-from miri_gpu.products import RATE_FILES, RATES, ToFiles, rate_facts
+from miri_gpu.products import RATES, ToFiles
 from miri_gpu.progress import Silent
 from miri_gpu.ramp_blocks import ALL_ROWS
 from miri_gpu.ramps.rscd import FLUX_ESTIMATED
@@ -37,7 +38,7 @@ from miri_gpu.rate_files import load_rates, rate_writer
 from miri_gpu.recipe import named_recipe
 from miri_gpu.reduction import reduce, run_plan
 from miri_gpu.row_walks import walks_ahead
-from miri_gpu.segment_files import path_of
+from miri_gpu.segment_files import Origin, path_of
 from miri_gpu.segments import open_segment, open_segments
 from miri_gpu.storage import Room
 
@@ -286,8 +287,8 @@ def test_rates_are_handed_on_in_blocks(whole, monkeypatch, tmp_path, backend):
     gather = gathered(found)
 
     @contextmanager
-    def sink(segment):
-        with gather(segment) as take:
+    def sink(origin):
+        with gather(origin) as take:
             yield lambda ints, part: taken.append((ints, len(part.data))) or take(ints, part)
 
     workers = Workers(2, 1 << 20, room=Room(0, 0, folder=tmp_path))
@@ -392,13 +393,16 @@ def test_cupy_computes_the_same(whole, name, memory_bytes):
 @pytest.mark.parametrize("name", ["every step", "flags of STScI", "likelihood"])
 def test_processes_give_the_same(whole, tmp_path, name):
     plan, dataset, rates = whole(name)
-    sink = ToFiles(tmp_path, plan, *RATE_FILES)
+    sink = ToFiles(tmp_path, RATES, "rateints", rate_writer)
     other = run_plan(plan, n_workers=2, on_rates=sink, scratch=tmp_path)
     assert_same_products(dataset, other)
     for segment, expected in zip(plan.segments, rates, strict=True):
         path = path_of(tmp_path / RATES, segment, "rateints")
         read = load_rates(open_segment(path), np.arange(len(expected.data)))
         assert_same_rates([expected], [read])
+        linearity = fits.getval(path, "R_LINEAR")
+        measured = f"measured on {plan.segments[-1].path.name}"
+        assert linearity == (measured if name == "every step" else "jwst_miri_linearity_0001.fits")
 
 
 def test_the_same_twice_and_in_any_order(rough, references, whole):
@@ -420,8 +424,7 @@ def saved_rates(whole, tmp_path_factory):
             plan, _, rates = whole(name)
             made[name] = [path_of(folder, segment, "rateints") for segment in plan.segments]
             for path, segment, found in zip(made[name], plan.segments, rates, strict=True):
-                facts = rate_facts(plan, segment)
-                with rate_writer(path, segment, facts, plan.recipe, plan.calibration) as write:
+                with rate_writer(path, Origin.of(plan, segment)) as write:
                     write(slice(None), found)
         return made[name]
 
