@@ -44,7 +44,7 @@ def ramp_writer(path: Path, origin: Origin) -> Iterator[Callable[[slice, Ramps],
         "SCI": Image(shape=shape, dtype=">f4", unit="DN", carried_on=origin.segment.science),
         "GROUPDQ": Image(shape=shape, dtype="u1"),
     }
-    primary = primary_header(path, origin)
+    primary = primary_header(path, origin, to_come=("ramp_fit", "gain_scale"))
     primary["FILETYPE"] = "calibrated ramp"
     primary["DATAMODL"] = "RampModel"
     pixeldq = np.zeros(_FRAME, dtype=np.uint32)

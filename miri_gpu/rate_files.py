@@ -29,7 +29,6 @@ _PLANES = {
     "VAR_RNOISE": ("var_rnoise", "DN2 / s2"),
     "DQ": ("dq", None),
 }
-_FIT_KEYWORDS = {"S_RAMP": "ramp_fit", "S_GANSCL": "gain_scale"}
 
 
 @contextmanager
@@ -53,8 +52,6 @@ def rate_writer(path: Path, origin: Origin) -> Iterator[Callable[[slice, Rates],
     header = primary_header(path, origin)
     header["FILETYPE"] = "countrate"
     header["DATAMODL"] = "CubeModel"
-    for keyword, step in _FIT_KEYWORDS.items():
-        header[keyword] = "COMPLETE" if origin.recipe.runs(step) else "SKIPPED"
     header[USED_TIME] = (origin.used_time_s, "[s] from the first to the last group fitted")
     shape = (origin.n_ints, detector.N_ROWS, detector.N_COLS)
     images = {

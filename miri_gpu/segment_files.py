@@ -5,7 +5,7 @@ written to their places in it.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -38,6 +38,8 @@ _STEP_KEYWORDS = {
     "S_RSCD": "rscd",
     "S_DARK": "dark_current",
     "S_JUMP": "jump",
+    "S_RAMP": "ramp_fit",
+    "S_GANSCL": "gain_scale",
 }
 _REFERENCE_KEYWORDS = {
     "R_MASK": "mask",
@@ -113,6 +115,15 @@ class Origin:
     def n_ints(self) -> int:
         """How many integrations the file holds."""
         return len(self.times[TIME_COLUMNS[0]])
+
+    def has_work_for(self, step: str) -> bool:
+        """Whether a step of the recipe runs and changes anything."""
+        readout = self.segment.readout
+        if step == "group_scale" and readout.frame_divisor in (None, readout.n_frames):
+            return False
+        if step == "gain_scale" and self.calibration.gain_factor is None:
+            return False
+        return self.recipe.runs(step)
 
 
 def path_of(folder: Path, segment: Segment, kind: str) -> Path:
@@ -205,20 +216,19 @@ def _lay_out(path: Path, primary, images: Mapping[str, Image]) -> dict[str, np.n
     }
 
 
-def primary_header(path: Path, origin: Origin):
-    """The header of a segment, with what was done to its ramps before they were fitted."""
+def primary_header(path: Path, origin: Origin, to_come: Sequence[str] = ()):
+    """The header of a segment, with what was done to it; some steps may be still to come."""
     from miri_gpu import __version__
 
-    segment, recipe, calibration = origin.segment, origin.recipe, origin.calibration
+    segment, calibration = origin.segment, origin.calibration
     header = segment.primary.copy()
     header["FILENAME"] = path.name
     header["CAL_VER"] = f"miri_gpu {__version__}"
     for keyword, step in _STEP_KEYWORDS.items():
-        header[keyword] = "COMPLETE" if recipe.runs(step) else "SKIPPED"
-    if calibration.gain_factor is None:
-        header["S_GANSCL"] = "SKIPPED"
-    if segment.readout.frame_divisor in (None, segment.readout.n_frames):
-        header["S_GRPSCL"] = "SKIPPED"
+        if not origin.has_work_for(step):
+            header[keyword] = "SKIPPED"
+        elif step not in to_come:
+            header[keyword] = "COMPLETE"
     for keyword, kind in _REFERENCE_KEYWORDS.items():
         if kind in calibration.files:
             header[keyword] = calibration.files[kind]

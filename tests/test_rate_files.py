@@ -9,6 +9,7 @@ from shell_cases import gathered, same
 
 from miri_gpu.errors import OutputError
 from miri_gpu.plan import make_plan
+from miri_gpu.ramp_files import ramp_writer
 from miri_gpu.rate_files import load_rates, rate_writer
 from miri_gpu.reduction import run_plan
 from miri_gpu.segment_files import Origin, path_of
@@ -91,12 +92,27 @@ def test_the_header_says_what_was_done_and_with_what(made):
     assert science["CRVAL3"] == 0.0 and science["NAXIS"] == 3
 
 
-def test_skipped_steps_are_said(made, tmp_path):
-    plan, path = made[0], tmp_path / "x_rateints.fits"
-    plan = replace(plan, recipe=plan.recipe.updated({"dark_current": {"skip": True}}, "test"))
-    with rate_writer(path, Origin.of(plan, plan.segments[0])):
-        pass
-    assert fits.getheader(path)["S_DARK"] == "SKIPPED"
+@pytest.mark.parametrize(
+    ("gain_factor", "skipped", "rates_say", "ramps_say"),
+    [
+        (None, (), "SKIPPED", "SKIPPED"),
+        (2.5, (), "COMPLETE", None),
+        (2.5, ("gain_scale", "dark_current"), "SKIPPED", "SKIPPED"),
+    ],
+)
+def test_what_was_not_done_is_said(made, tmp_path, gain_factor, skipped, rates_say, ramps_say):
+    """Neither what the recipe leaves out nor what had nothing to do was; ramps are scaled later."""
+    plan, path = made[0], tmp_path / "x.fits"
+    recipe = plan.recipe.updated({step: {"skip": True} for step in skipped}, "test")
+    calibration = replace(plan.calibration, gain_factor=gain_factor)
+    plan = replace(plan, recipe=recipe, calibration=calibration)
+    for writer, expected in ((rate_writer, rates_say), (ramp_writer, ramps_say)):
+        with writer(path, Origin.of(plan, plan.segments[0])):
+            pass
+        header = fits.getheader(path)
+        assert header.get("S_GANSCL") == expected
+        assert header["S_DARK"] == ("SKIPPED" if "dark_current" in skipped else "COMPLETE")
+        assert header["S_GRPSCL"] == "SKIPPED"
 
 
 def test_jwst_opens_it_as_a_cube_and_its_steps_take_it(made, observation):
