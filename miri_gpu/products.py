@@ -9,7 +9,7 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from miri_gpu.errors import MiriGpuError, OutputError
+from miri_gpu.errors import MiriGpuError, OutputError, SegmentError
 from miri_gpu.files import write_text
 from miri_gpu.plan import Plan, make_plan
 from miri_gpu.progress import Progress
@@ -56,6 +56,7 @@ def reduce_to_directory(
     """
     with logged(verbose) as log_to:
         plan = make_plan(segments, recipe, settings or {}, backend, references, partial)
+        check_saved(plan, {"--save-rates": save_rates, "--save-ramps": save_ramps})
         directory = prepare(directory, overwrite=overwrite)
         log_to(directory / LOG)
         log_plan(plan)
@@ -75,6 +76,16 @@ def reduce_to_directory(
         save_timeseries(dataset, directory / TIME_SERIES)
         log.info("wrote %s", directory / TIME_SERIES)
     return dataset
+
+
+def check_saved(plan: Plan, wanted: Mapping[str, bool]) -> None:
+    """Raise SegmentError where an option wants to save what rate images do not give."""
+    for option in wanted:
+        if wanted[option] and not plan.from_ramps:
+            raise SegmentError(
+                f"{option}: expected raw ramps (*_uncal.fits), "
+                f"got rate images ({plan.segments[0].path})"
+            )
 
 
 @dataclass(frozen=True)

@@ -281,6 +281,17 @@ def test_rows_without_a_usable_pixel(reduced, observation, tmp_path):
     assert not list((tmp_path / "out").rglob(".partial*"))
 
 
+@pytest.mark.parametrize("option", ["--save-rates", "--save-ramps"])
+def test_rates_and_ramps_are_saved_of_ramps_only(reduced, tmp_path, option):
+    assert run(*reduced("--save-rates")).exit_code == 0
+    made = (tmp_path / "out").rename(tmp_path / "made")
+    files = sorted((made / "rates").iterdir())
+    message = error_of(*reduced(option, segments=files))
+    assert message == f"{option}: expected raw ramps (*_uncal.fits), got rate images ({files[0]})"
+    assert not (tmp_path / "out").exists()
+    assert run(*reduced(segments=files)).exit_code == 0
+
+
 def pressed_ctrl_c():
     raise KeyboardInterrupt
 
