@@ -24,6 +24,7 @@ from miri_gpu.ramps.jumps import clipping_limit, jump_method
 from miri_gpu.rates.outliers import largest_deviation
 from miri_gpu.recipe import Recipe, load_recipe, settings_at_fault
 from miri_gpu.rehearsal import rehearse
+from miri_gpu.sections import SECTIONS
 from miri_gpu.segment_files import N_DROPPED, USED_TIME
 from miri_gpu.segments import Segment, open_segments
 
@@ -32,16 +33,7 @@ log = logging.getLogger(__name__)
 _SECONDS_PER_DAY = 86400.0
 
 # Steps that need a reference file: without one (N/A for this mode) they are left out.
-_STAGE_1_REFERENCES = {
-    "dq_init": "mask",
-    "emicorr": "emicorr",
-    "saturation": "saturation",
-    "reset": "reset",
-    "linearity": "linearity",
-    "rscd": "rscd",
-    "dark_current": "dark",
-}
-_REFERENCE_OF_STEP = {**_STAGE_1_REFERENCES, "flat_field": "flat"}
+_REFERENCE_OF_STEP = {s.step: s.reference for s in SECTIONS if s.reference is not None}
 
 
 @dataclass(frozen=True)

@@ -15,86 +15,14 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from miri_gpu.background import BackgroundParams, GroupBackgroundParams
-from miri_gpu.calibration import CustomGainParams
 from miri_gpu.errors import RecipeError
 from miri_gpu.parameters import Parameters, describe, field_types
-from miri_gpu.ramps.emi import EmiParams
-from miri_gpu.ramps.first_frame import FirstFrameParams
-from miri_gpu.ramps.groups import DropGroupsParams, DropIntegrationsParams, RegroupParams
-from miri_gpu.ramps.jumps import JumpParams
-from miri_gpu.ramps.likelihood import LikelihoodParams
-from miri_gpu.ramps.ramp_fit import RampFitParams
-from miri_gpu.ramps.reference_pixels import ReferencePixelParams
-from miri_gpu.ramps.rscd import RscdParams
-from miri_gpu.ramps.saturation import SaturationParams
-from miri_gpu.ramps.self_calibration import CustomLinearityParams
-from miri_gpu.ramps.time_jumps import TimeJumpParams
-from miri_gpu.rates.outliers import CleanOutliersParams
-from miri_gpu.rates.trace import TraceParams
-from miri_gpu.spectra.align import AlignSpectraParams
+from miri_gpu.sections import SECTIONS, Section
 from miri_gpu.spectra.box import Extract1DBoxParams
 from miri_gpu.spectra.optimal import Extract1DOptimalParams
 
 FAINT_FROM_GROUPS = 40  # the recipe for observations with at least this many groups is `faint`
 
-
-@dataclass(frozen=True)
-class Section:
-    """One section of a recipe: a step, what it does, and the class of its settings."""
-
-    step: str
-    summary: str
-    params: type[Parameters] | None = None
-    required: bool = False  # a required step has no `skip`
-
-
-SECTIONS = (
-    Section("custom_gain", "replace the reference gain by one value", CustomGainParams),
-    Section("drop_integrations", "leave out whole integrations", DropIntegrationsParams),
-    Section("group_scale", "undo a wrong divisor of on-board averaging"),
-    Section("dq_init", "flag the pixels that the mask reference says are bad"),
-    Section("emicorr", "measure and subtract interference of 390.6 and 10 Hz", EmiParams),
-    Section("saturation", "flag saturated samples and their neighbours", SaturationParams),
-    Section("firstframe", "leave out the first group, as STScI once did", FirstFrameParams),
-    Section("lastframe", "leave out the last group, as STScI does"),
-    Section("reset", "subtract the reset anomaly"),
-    Section("drop_groups", "leave out whole groups", DropGroupsParams),
-    Section("linearity", "correct the non-linearity of the detector"),
-    Section(
-        "custom_linearity",
-        "measure the non-linearity on the last segment instead of taking the reference",
-        CustomLinearityParams,
-    ),
-    Section("rscd", "leave out first groups, as STScI does", RscdParams),
-    Section("dark_current", "subtract the dark"),
-    Section("reference_pixel", "subtract drifts seen by reference pixels", ReferencePixelParams),
-    Section(
-        "group_background_subtract",
-        "subtract the background of each group",
-        GroupBackgroundParams,
-    ),
-    Section("regroup", "cut each integration into shorter ones", RegroupParams),
-    Section("time_jump", "flag jumps that stand out in time", TimeJumpParams),
-    Section("jump", "flag cosmic-ray jumps in the ramps", JumpParams),
-    Section("ramp_fit", "fit the slope of each ramp", RampFitParams, required=True),
-    Section(
-        "likelihood",
-        "settings of the ramp fit where its algorithm is LIKELY (and jump is better left out)",
-        LikelihoodParams,
-        required=True,
-    ),
-    Section("gain_scale", "rescale where the gain reference asks for it"),
-    Section("flat_field", "divide by the flat field"),
-    Section(
-        "clean_outliers", "replace outliers, build the profile", CleanOutliersParams, required=True
-    ),
-    Section("background_subtract", "subtract the background of each frame", BackgroundParams),
-    Section("trace", "fit position and width of the trace", TraceParams, required=True),
-    Section("extract_1d_box", "extract spectra by summing an aperture", Extract1DBoxParams),
-    Section("extract_1d_optimal", "extract spectra optimally", Extract1DOptimalParams),
-    Section("align_spectra", "measure shifts, and realign", AlignSpectraParams, required=True),
-)
 _SECTION = {section.step: section for section in SECTIONS}
 
 _OFF = (

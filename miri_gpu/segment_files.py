@@ -18,6 +18,7 @@ from miri_gpu.calibration import Calibration
 from miri_gpu.files import opened_beside
 from miri_gpu.integration_times import TIME_COLUMNS
 from miri_gpu.recipe import Recipe
+from miri_gpu.sections import SECTIONS
 from miri_gpu.segments import Segment
 
 if TYPE_CHECKING:
@@ -25,22 +26,7 @@ if TYPE_CHECKING:
 
 _FITS_BLOCK = 2880  # bytes, of which all parts of a FITS file are multiples
 UNSIGNED_ZERO = 1 << 31  # what FITS adds to 32-bit integers that are unsigned
-# The keyword by which a jwst product says that a step was done, and the step's name here.
-_STEP_KEYWORDS = {
-    "S_GRPSCL": "group_scale",
-    "S_DQINIT": "dq_init",
-    "S_MIREMI": "emicorr",
-    "S_SATURA": "saturation",
-    "S_FRSTFR": "firstframe",
-    "S_LASTFR": "lastframe",
-    "S_RESET": "reset",
-    "S_LINEAR": "linearity",
-    "S_RSCD": "rscd",
-    "S_DARK": "dark_current",
-    "S_JUMP": "jump",
-    "S_RAMP": "ramp_fit",
-    "S_GANSCL": "gain_scale",
-}
+_STEP_KEYWORDS = {s.keyword: s.step for s in SECTIONS if s.keyword is not None}
 _REFERENCE_KEYWORDS = {
     "R_MASK": "mask",
     "R_MIREMI": "emicorr",

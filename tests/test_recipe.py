@@ -7,7 +7,8 @@ import pytest
 
 from miri_gpu.errors import RecipeError
 from miri_gpu.parameters import Parameters
-from miri_gpu.recipe import NAMED_RECIPES, SECTIONS, load_recipe, named_recipe, parse_settings
+from miri_gpu.recipe import NAMED_RECIPES, load_recipe, named_recipe, parse_settings
+from miri_gpu.sections import SECTIONS
 
 
 @pytest.fixture
