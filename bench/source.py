@@ -17,7 +17,7 @@ from miri_gpu.backend import Backend
 from miri_gpu.blocks import Workers
 from miri_gpu.containers import Array, Ramps, Rates
 from miri_gpu.job import Job
-from miri_gpu.progress import Silent
+from miri_gpu.progress import SILENT
 from miri_gpu.ramp_blocks import block_of, read_ramps
 from miri_gpu.ramp_steps import Block
 from miri_gpu.ramps_to_rates import Fit, rows_to_rates
@@ -118,7 +118,7 @@ def job_of(segment: Segment, settings: SimulationSettings, backend: Backend) -> 
         plan=plan,
         calibration=plan.calibration.to(backend),
         workers=Workers.of(backend),
-        progress=Silent(),
+        progress=SILENT,
     )
 
 

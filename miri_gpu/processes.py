@@ -168,7 +168,7 @@ def _that_travels(error: Exception) -> Exception:
         return told
 
 
-class _Said(logging.Handler):
+class _Said(logging.Handler, Progress):
     """Sends what a worker reports and logs to the process that started it, from any thread."""
 
     def __init__(self, connection: Connection):
@@ -199,7 +199,3 @@ class _Said(logging.Handler):
     def advance(self) -> None:
         """As Progress has it."""
         self.send("advance")
-
-    def another(self) -> "_Said":
-        """As Progress has it."""
-        return self

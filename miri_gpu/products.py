@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from miri_gpu.errors import MiriGpuError, OutputError, SegmentError
 from miri_gpu.files import write_text
 from miri_gpu.plan import Plan, make_plan
-from miri_gpu.progress import Progress
+from miri_gpu.progress import SILENT, Progress
 from miri_gpu.ramp_files import ramp_writer
 from miri_gpu.rate_files import rate_writer
 from miri_gpu.reduction import run_plan
@@ -47,7 +47,7 @@ def reduce_to_directory(
     save_ramps: bool = False,
     overwrite: bool = False,
     verbose: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> "xarray.Dataset":
     """Reduce an observation and write all its products; see `miri_gpu.reduce` for the arguments.
 
@@ -124,16 +124,14 @@ def supersede(directory: Path) -> None:
     (directory / TIME_SERIES).unlink(missing_ok=True)
 
 
-def save_all_figures(dataset, directory: Path, progress: Progress | None) -> None:
+def save_all_figures(dataset, directory: Path, progress: Progress) -> None:
     """Draw the figures of the product."""
     from miri_gpu.plots import save_figures
 
-    if progress is not None:
-        progress.start("figures", 1)
+    progress.start("figures", 1)
     for path in save_figures(dataset, directory):
         log.info("wrote %s", path)
-    if progress is not None:
-        progress.advance()
+    progress.advance()
 
 
 def log_plan(plan: Plan) -> None:

@@ -3,11 +3,10 @@
 import sys
 import time
 from contextlib import contextmanager
-from typing import Protocol, Self
 
 
-class Progress(Protocol):
-    """What long work reports to: each task by name, and each piece of it that is done."""
+class Progress:
+    """What long work reports to: tasks by name, and their pieces. This one tells nobody."""
 
     def say(self, text: str) -> None:
         """Something worth knowing, in one line."""
@@ -18,28 +17,15 @@ class Progress(Protocol):
     def advance(self) -> None:
         """One piece of the current task is done; may be called from several threads."""
 
-    def another(self) -> Self:
+    def another(self) -> "Progress":
         """Where work that goes on at the same time reports its own tasks to."""
-
-
-class Silent:
-    """Reports nothing."""
-
-    def say(self, text: str) -> None:
-        """Nothing to say."""
-
-    def start(self, task: str, n_pieces: int) -> None:
-        """Nothing to say."""
-
-    def advance(self) -> None:
-        """Nothing to say."""
-
-    def another(self) -> Self:
-        """Itself: nothing is told apart."""
         return self
 
 
-class Lines:
+SILENT = Progress()
+
+
+class Lines(Progress):
     """One plain line for each task, for logs and pipes."""
 
     def __init__(self):
@@ -53,15 +39,8 @@ class Lines:
         """Print the task and the time since the beginning."""
         self.say(task)
 
-    def advance(self) -> None:
-        """Pieces are not printed."""
 
-    def another(self) -> Self:
-        """Itself: each line says what it is about."""
-        return self
-
-
-class Bars:
+class Bars(Progress):
     """A live bar for each task, by rich."""
 
     def __init__(self, bars):
@@ -89,7 +68,7 @@ class Bars:
 def shown(quiet: bool = False):
     """Show progress on standard error in the way that fits it."""
     if quiet:
-        yield Silent()
+        yield SILENT
     elif not sys.stderr.isatty():
         yield Lines()
     else:

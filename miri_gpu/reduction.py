@@ -24,7 +24,7 @@ from miri_gpu.blocks import Workers, evenly_cut
 from miri_gpu.containers import Ramps, Rates, Spectra
 from miri_gpu.job import Job
 from miri_gpu.plan import Plan, make_plan
-from miri_gpu.progress import Progress, Silent
+from miri_gpu.progress import SILENT, Progress
 from miri_gpu.ramps_to_rates import Fit, segment_to_rates, with_custom_linearity
 from miri_gpu.rate_files import load_rates
 from miri_gpu.rates_to_spectra import Extraction, rates_to_extraction
@@ -93,7 +93,7 @@ def run_plan(
     memory_bytes: int | None = None,
     n_workers: int | None = None,
     scratch: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     on_rates: Sink[Rates] | None = None,
     on_ramps: Sink[Ramps] | None = None,
 ) -> "xarray.Dataset":
@@ -106,13 +106,12 @@ def run_plan(
     n_workers : how many processes reduce segments; None takes one for each GPU, or just this one.
         A script that asks for several must be importable: `if __name__ == "__main__":`
     scratch : folder for what does not fit the memory; None: where temporary files go
-    progress : where to report to; None reports nothing
+    progress : where to report to; by default nowhere
     on_rates, on_ramps : called with the Origin of what is made of each raw segment; what the
         context that they return gives is called with blocks on the device: of integrations and
         their rates, one after the other, or of rows and their calibrated ramps, from several
         threads. With several workers both must be picklable.
     """
-    progress = progress or Silent()
     log.info("backend: %s", plan.backend)
     progress.say(f"backend: {plan.backend}")
     _check_at_least(1, n_workers=n_workers, memory_bytes=memory_bytes)

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from miri_gpu import cli, demo
 from miri_gpu.demo import run_demo
-from miri_gpu.progress import Silent
+from miri_gpu.progress import SILENT
 from miri_gpu.timeseries import load_timeseries
 
 
@@ -56,7 +56,7 @@ def test_a_faint_star_comes_back_too(tmp_path, monkeypatch):
     """With the recipe `faint`: many groups, a self-calibrated linearity, several segments."""
     monkeypatch.setattr("miri_gpu.products.save_all_figures", lambda *_: None)
     settings = demo.SimulationSettings(n_ints=60, n_groups=40, n_segments=3, seed=4)
-    result = run_demo(tmp_path, settings=settings, backend="numpy", progress=Silent())
+    result = run_demo(tmp_path, settings=settings, backend="numpy", progress=SILENT)
     recipe = load_timeseries(result.product).attrs["recipe"]
     assert "miri_gpu recipe: faint" in recipe
     deviations = np.array([band.deviation for band in result.bands])
@@ -87,7 +87,7 @@ def test_it_may_be_run_again_in_the_same_place(tmp_path, monkeypatch):
     monkeypatch.setattr("miri_gpu.products.save_all_figures", lambda *_: None)
     settings = demo.SimulationSettings(n_ints=8, n_groups=5, n_segments=1)
     for _ in range(2):
-        result = run_demo(tmp_path, settings=settings, backend="numpy", progress=Silent())
+        result = run_demo(tmp_path, settings=settings, backend="numpy", progress=SILENT)
     assert result.product.exists()
 
 

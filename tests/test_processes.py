@@ -12,7 +12,7 @@ import pytest
 from miri_gpu.errors import MiriGpuError, SegmentError
 from miri_gpu.files import write_beside
 from miri_gpu.processes import map_in_processes
-from miri_gpu.progress import Silent
+from miri_gpu.progress import SILENT, Progress
 
 # --- what the workers do: they import this module
 
@@ -43,7 +43,7 @@ def write_for_long(folder, progress):
     write_beside(folder / f"{os.getpid()}.txt", write)
 
 
-class Recorder(Silent):
+class Recorder(Progress):
     def __init__(self):
         self.said = []
 
@@ -88,7 +88,7 @@ def test_results_come_in_order_from_several_processes(caplog):
 
 def test_each_process_sees_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    results = map_in_processes(square, range(6), 2, Silent(), gpus=["5", "7"])
+    results = map_in_processes(square, range(6), 2, SILENT, gpus=["5", "7"])
     seen = {process: gpu for _, process, gpu in results}
     assert set(seen.values()) <= {"5", "7"} and len(set(seen.values())) == len(seen)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "5,7"
@@ -97,28 +97,28 @@ def test_each_process_sees_a_gpu_of_its_own(monkeypatch):
 def test_an_error_is_raised_here_and_stops_the_others():
     began = time.monotonic()
     with pytest.raises(SegmentError, match=r"seg2\.fits: expected more"):
-        map_in_processes(fail_at_two, [1, 2], 2, Silent())
+        map_in_processes(fail_at_two, [1, 2], 2, SILENT)
     assert time.monotonic() - began < 25
 
 
 def test_a_process_that_is_killed_is_an_error_of_the_user():
     with pytest.raises(MiriGpuError, match=r"workers: expected a process .* it ended"):
-        map_in_processes(die, [1], 2, Silent())
+        map_in_processes(die, [1], 2, SILENT)
 
 
 def test_a_process_that_does_not_get_as_far_as_its_item_is_one_too():
     with pytest.raises(MiriGpuError, match=r"workers: expected a process .* it ended"):
-        map_in_processes(Unreadable(), [1], 2, Silent())
+        map_in_processes(Unreadable(), [1], 2, SILENT)
 
 
 def test_an_error_that_cannot_travel_is_told():
     with pytest.raises(RuntimeError, match="StubbornError: of two parts") as raised:
-        map_in_processes(fail_stubbornly, [1], 2, Silent())
+        map_in_processes(fail_stubbornly, [1], 2, SILENT)
     assert "in fail_stubbornly" in raised.value.__notes__[0]
 
 
 def test_an_interrupt_leaves_nothing_half_written(tmp_path):
-    class Interrupting(Silent):
+    class Interrupting(Progress):
         def say(self, text):
             (half,) = tmp_path.iterdir()
             assert half.name.startswith(".partial")

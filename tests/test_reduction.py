@@ -31,7 +31,7 @@ from miri_gpu.groups_in_use import dropped_groups, used_time_s
 from miri_gpu.job import Job
 from miri_gpu.plan import make_plan
 from miri_gpu.products import RATES, ToFiles
-from miri_gpu.progress import Silent
+from miri_gpu.progress import SILENT
 from miri_gpu.ramp_blocks import ALL_ROWS
 from miri_gpu.ramps.rscd import FLUX_ESTIMATED
 from miri_gpu.rate_files import load_rates, rate_writer
@@ -360,7 +360,7 @@ def test_a_block_of_frames_that_is_halved_leaves_nothing_behind(whole, monkeypat
 
 def test_walks_have_an_order(whole):
     plan = whole("bright")[0]
-    job = Job(plan, plan.calibration.to(plan.backend), Workers(1, 1 << 20), Silent())
+    job = Job(plan, plan.calibration.to(plan.backend), Workers(1, 1 << 20), SILENT)
     first, second = walks_ahead(plan.segments, job)
     with pytest.raises(RuntimeError, match="out of turn"):
         second.run(None, None, task="a test")
