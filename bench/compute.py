@@ -23,9 +23,9 @@ from bench.observations import data_folder, observe
 from bench.options import chosen_backends, chosen_sizes, computed_by, options
 from bench.results import write_results
 from bench.sizes import ALL_SIZES, SIZES, describe_size, raw_bytes
-from bench.source import Source, job_of, rates_to_spectra, samples_to_rates
+from bench.source import Source, job_of
 from miri_gpu.backend import Backend
-from miri_gpu.reduction import reduce_segments
+from miri_gpu.reduction import reduce_segment, reduce_segments
 from miri_gpu.simulate import SimulationSettings
 
 KINDS = ("from_memory", "from_file", "from_4_files")
@@ -76,11 +76,8 @@ def from_memory(source: Source, repeat: int) -> dict:
     backend, workers = source.job.backend, source.job.workers
 
     def reduce(stopwatch: Stopwatch) -> None:
-        with stopwatch.stage("samples to rates"):
-            rates = samples_to_rates(source)
-            backend.synchronize()
-        with stopwatch.stage("rates to spectra"):
-            rates_to_spectra(rates, source)
+        told = replace(source, job=replace(source.job, progress=stopwatch))
+        reduce_segment(told.walk(), told.job)
 
     ceiling = ceilings.memory_ceiling(backend, workers.n_threads)
     found = _measured(reduce, repeat, source.raw.nbytes, ceiling)

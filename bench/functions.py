@@ -23,7 +23,7 @@ from bench.ramp_cases import ramp_cases, ramp_frame_cases
 from bench.rate_cases import numerics_cases, rate_cases
 from bench.results import write_results
 from bench.sizes import ALL_SIZES, SIZES, describe_size
-from bench.source import Source, samples_to_rates
+from bench.source import Source
 from miri_gpu.backend import Backend
 from miri_gpu.simulate import SimulationSettings
 
@@ -62,7 +62,7 @@ def all_cases(source: Source) -> Iterator[Case]:
     """Every function, each to be timed before the next is asked for."""
     yield from ramp_cases(source)
     yield from ramp_frame_cases(source)
-    rates = samples_to_rates(source)
+    rates = source.rates()
     yield from rate_cases(rates, source.job)
     yield from numerics_cases(rates, source.job)
 

@@ -32,9 +32,10 @@ def ramp_cases(source: Source) -> Iterator[Case]:
     on of all of them.
     """
     xp, recipe = source.job.backend.xp, source.job.recipe
-    rows = next(block for block in source.row_blocks() if block.stop > _BRIGHT_ROW)
-    n_ints, n_rows = source.raw.shape[0], rows.stop - rows.start
-    ints = source.job.workers.passes(n_ints, n_rows * source.bytes_per_row // n_ints)[0]
+    _, [blocks] = source.walk().blocks()
+    rows = next(block for block in blocks if block.stop > _BRIGHT_ROW)
+    bytes_per_int = 4 * source.raw[0, :, rows].size
+    ints = source.job.workers.passes(source.raw.shape[0], bytes_per_int)[0]
     raw = xp.ascontiguousarray(source.raw[ints, :, rows])
     decode = lambda: decode_samples(raw, xp=xp)  # noqa: E731
     yield Case("ramps: decode_samples", "sample", raw.shape, decode, (raw,))

@@ -18,17 +18,17 @@ from miri_gpu.blocks import Workers
 from miri_gpu.containers import Array, Ramps, Rates
 from miri_gpu.job import Job
 from miri_gpu.progress import SILENT
-from miri_gpu.ramp_blocks import block_of, read_ramps
+from miri_gpu.ramp_blocks import ALL_ROWS, block_of, read_ramps
 from miri_gpu.ramp_steps import Block
-from miri_gpu.ramps_to_rates import Fit, rows_to_rates
-from miri_gpu.rates_to_spectra import Extraction, rates_to_extraction
+from miri_gpu.ramps_to_rates import Fit, segment_to_rates
+from miri_gpu.row_walks import RowWalk
 from miri_gpu.segments import Segment
 from miri_gpu.simulate import SimulationSettings
 from miri_gpu.stretches import Stretch
 
 _MOST_SIMULATED = 20_000_000  # samples, a few seconds' work; the others repeat them
 _NOISE_FRAMES = 97  # a prime number: whole integrations hardly ever have the same ones again
-_FRAME, _ALL = slice(0, detector.N_ROWS), slice(None)
+_ALL = slice(None)  # integrations
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +77,11 @@ class Source:
         """All integrations, their samples on the device."""
         return Stretch(self.segment, np.arange(self.raw.shape[0]), held=self.raw)
 
-    def ramps(self, rows: slice = _FRAME, ints: slice = _ALL) -> Ramps:
+    def ramps(self, rows: slice = ALL_ROWS, ints: slice = _ALL) -> Ramps:
         """Some rows of some integrations as they enter the first step."""
         return read_ramps(self._part(ints), rows, self.job)
 
-    def block(self, rows: slice = _FRAME, ints: slice = _ALL) -> Block:
+    def block(self, rows: slice = ALL_ROWS, ints: slice = _ALL) -> Block:
         """What belongs to them; nothing was measured on whole frames, no step needs it."""
         return block_of(self._part(ints), rows, self.job)
 
@@ -89,15 +89,13 @@ class Source:
         start, stop, _ = ints.indices(self.raw.shape[0])
         return self.stretch.part(slice(start, stop))
 
-    @property
-    def bytes_per_row(self) -> int:
-        """Of all integrations and groups, as float32."""
-        return self.raw.shape[0] * self.raw.shape[1] * detector.N_COLS * 4
+    def walk(self) -> RowWalk:
+        """Over all rows, as the reduction walks a segment that it has read."""
+        return RowWalk(self.segment, self.job, [ALL_ROWS], iter([self.stretch]))
 
-    def row_blocks(self) -> list[slice]:
-        """Rows as the reduction takes them, with all integrations."""
-        workers = self.job.workers.fitting(self.bytes_per_row)
-        return workers.cut(0, detector.N_ROWS, self.bytes_per_row)
+    def rates(self) -> Rates:
+        """All ramps, calibrated and fitted by the reduction, on the device."""
+        return Fit.of(segment_to_rates(self.walk(), self.job).take(_ALL)).rates
 
 
 def _noisier(raw: Array, first: int, frames: Array, *, xp) -> Array:
@@ -120,24 +118,3 @@ def job_of(segment: Segment, settings: SimulationSettings, backend: Backend) -> 
         workers=Workers.of(backend),
         progress=SILENT,
     )
-
-
-def samples_to_rates(source: Source) -> Rates:
-    """Calibrate and fit all ramps, in blocks of rows with all integrations."""
-    stretch, job, found = source.stretch, source.job, {}
-
-    def fit(rows: slice) -> None:
-        found[rows.start] = rows_to_rates(stretch, rows, job).planes()
-
-    job.workers.run(fit, source.row_blocks(), job.progress.advance)
-    blocks, xp = [found[start] for start in sorted(found)], job.backend.xp
-    return Fit.of({n: xp.concatenate([b[n] for b in blocks], axis=1) for n in blocks[0]}).rates
-
-
-def rates_to_spectra(rates: Rates, source: Source) -> Extraction:
-    """Clean and extract all frames, in blocks of integrations."""
-
-    def take(ints: slice) -> Fit:
-        return Fit(rates=rates.map(lambda plane: plane[ints]))
-
-    return rates_to_extraction(take, rates.data.shape[0], source.segment, source.job)

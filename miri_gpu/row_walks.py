@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from miri_gpu import detector
+from miri_gpu.blocks import Workers
 from miri_gpu.job import Job
 from miri_gpu.ramp_blocks import ALL_ROWS, block_halo, grown
 from miri_gpu.raw_samples import ask_for
@@ -61,12 +62,8 @@ class RowWalk:
         task : what progress is reported as
         n_beside : integrations beside those of the stretch that a block takes
         """
-        job = self.job
-        n_ints = n_beside + len(job.plan.integrations(self.segment))
-        bytes_per_row = n_ints * self.segment.n_groups * detector.N_COLS * 4
-        workers = job.workers.fitting(bytes_per_row)
-        blocks = [workers.cut(part.start, part.stop, bytes_per_row) for part in self.parts]
-        frames = None
+        job, frames = self.job, None
+        workers, blocks = self.blocks(n_beside)
         for of_part in blocks:
             stretch = next(self.stretches)
             if stretch.segment is not self.segment:
@@ -77,6 +74,13 @@ class RowWalk:
             stretch = replace(stretch, frames=frames)
             workers.run(lambda rows, s=stretch: work(s, rows), of_part, job.progress.advance)
             del stretch  # there is room for what is read ahead, and one more
+
+    def blocks(self, n_beside: int = 0) -> tuple[Workers, list[list[slice]]]:
+        """The rows of each part, cut into blocks, and who works on them; `n_beside` as above."""
+        n_ints = n_beside + len(self.job.plan.integrations(self.segment))
+        bytes_per_row = n_ints * self.segment.n_groups * detector.N_COLS * 4
+        workers = self.job.workers.fitting(bytes_per_row)
+        return workers, [workers.cut(p.start, p.stop, bytes_per_row) for p in self.parts]
 
 
 def walks_ahead(segments: Sequence[Segment], job: Job, rows: slice = ALL_ROWS) -> list[RowWalk]:
