@@ -19,8 +19,7 @@ import numpy as np
 
 from bench.clock import Effort, timings
 from bench.observations import data_folder
-from bench.options import chosen_backends, chosen_sizes, computed_by, options
-from bench.results import write_results
+from bench.options import chosen, computed_by, options, report
 from miri_gpu.backend import Backend
 from miri_gpu.host import usable_cores
 
@@ -34,13 +33,9 @@ _EFFORT = Effort(seconds=0.3, calls=5)
 def main(size: str, backend: str | None, data: Path | None, results: Path) -> None:
     """Measure, print, write."""
     with data_folder(data) as folder:
-        for name in chosen_sizes(size, SIZES):
-            for chosen in chosen_backends(backend):
-                entry = measure_ceilings(SIZES[name], chosen, folder)
-                case = f"{name}/{computed_by(chosen)}"
-                path = write_results("ceilings", {case: entry}, chosen, results)
-                click.echo(summary(case, entry))
-                click.echo(f"written to {path}")
+        for name, where in chosen(size, SIZES, backend):
+            entry = measure_ceilings(SIZES[name], where, folder)
+            report("ceilings", f"{name}/{computed_by(where)}", entry, where, results, summary)
 
 
 def measure_ceilings(n_bytes: int, backend: Backend, folder: Path) -> dict:

@@ -24,8 +24,7 @@ from bench.apart import BenchError, interpreter, run_apart
 from bench.clock import Effort, timings
 from bench.functions import all_cases
 from bench.observations import Observed, data_folder, has_stsci_packages, observe
-from bench.options import chosen_backends, chosen_sizes, computed_by, options
-from bench.results import write_results
+from bench.options import chosen, computed_by, options, report
 from bench.sizes import SIZES, shape
 from bench.source import Source
 from miri_gpu.backend import Backend
@@ -99,15 +98,11 @@ def main(
         steps = "stage1"
         settings["custom_linearity"] = {"skip": True}  # it is ExoTiC-MIRI's: nobody takes it then
     with data_folder(data) as folder:
-        for name in chosen_sizes(size, [name for name in SIZES if name != "tiny"]):
-            observed = observe(SIZES[name], folder)
-            for chosen in chosen_backends(backend):
-                contest = Contest(observed, steps, chosen, settings, folder)
-                entry = compete(contest, repeat, exotic_python)
-                case = "/".join([name, steps, computed_by(chosen), *changes])
-                path = write_results("competition", {case: entry}, chosen, results)
-                click.echo(summary(case, entry))
-                click.echo(f"written to {path}")
+        for name, where in chosen(size, [name for name in SIZES if name != "tiny"], backend):
+            contest = Contest(observe(SIZES[name], folder), steps, where, settings, folder)
+            entry = compete(contest, repeat, exotic_python)
+            case = "/".join([name, steps, computed_by(where), *changes])
+            report("competition", case, entry, where, results, summary)
 
 
 @dataclass(frozen=True)

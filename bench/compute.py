@@ -20,8 +20,7 @@ import numpy as np
 from bench import ceilings, plain
 from bench.clock import Stopwatch
 from bench.observations import data_folder, observe
-from bench.options import chosen_backends, chosen_sizes, computed_by, options
-from bench.results import write_results
+from bench.options import chosen, computed_by, options, report
 from bench.sizes import ALL_SIZES, SIZES, describe_size, raw_bytes
 from bench.source import Source, job_of
 from miri_gpu.backend import Backend
@@ -37,17 +36,13 @@ KINDS = ("from_memory", "from_file", "from_4_files")
 def main(size: str, backend: str | None, data: Path | None, results: Path, repeat: int) -> None:
     """Measure, print, write."""
     with data_folder(data) as folder:
-        for name in chosen_sizes(size, SIZES):
-            for chosen in chosen_backends(backend):
-                n_free = min(chosen.free_memory_bytes(), shutil.disk_usage(folder).free)
-                if 2 * raw_bytes(ALL_SIZES[name]) > n_free:
-                    click.echo(f"{name}: left out, there is no room for it", err=True)
-                    continue
-                entry = measure_compute(ALL_SIZES[name], chosen, folder, repeat)
-                case = f"{name}/{computed_by(chosen)}"
-                path = write_results("compute", {case: entry}, chosen, results)
-                click.echo(summary(case, entry))
-                click.echo(f"written to {path}")
+        for name, where in chosen(size, SIZES, backend):
+            n_free = min(where.free_memory_bytes(), shutil.disk_usage(folder).free)
+            if 2 * raw_bytes(ALL_SIZES[name]) > n_free:
+                click.echo(f"{name}: left out, there is no room for it", err=True)
+                continue
+            entry = measure_compute(ALL_SIZES[name], where, folder, repeat)
+            report("compute", f"{name}/{computed_by(where)}", entry, where, results, summary)
 
 
 def measure_compute(

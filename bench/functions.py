@@ -18,10 +18,9 @@ import click
 from bench import ceilings
 from bench.case import Case
 from bench.clock import Effort, timings
-from bench.options import chosen_backends, chosen_sizes, computed_by, options
+from bench.options import chosen, computed_by, options, report
 from bench.ramp_cases import ramp_cases, ramp_frame_cases
 from bench.rate_cases import numerics_cases, rate_cases
-from bench.results import write_results
 from bench.sizes import ALL_SIZES, SIZES, describe_size
 from bench.source import Source
 from miri_gpu.backend import Backend
@@ -32,13 +31,9 @@ from miri_gpu.simulate import SimulationSettings
 @options([*ALL_SIZES, "all"], default="all", backend="all")
 def main(size: str, backend: str | None, data: Path | None, results: Path) -> None:
     """Measure, print, write. Nothing is kept in --data."""
-    for chosen in chosen_backends(backend):
-        for name in chosen_sizes(size, SIZES):
-            entry = measure_functions(ALL_SIZES[name], chosen, Effort())
-            case = f"{name}/{computed_by(chosen)}"
-            path = write_results("functions", {case: entry}, chosen, results)
-            click.echo(summary(case, entry))
-            click.echo(f"written to {path}")
+    for name, where in chosen(size, SIZES, backend):
+        entry = measure_functions(ALL_SIZES[name], where, Effort())
+        report("functions", f"{name}/{computed_by(where)}", entry, where, results, summary)
 
 
 def measure_functions(settings: SimulationSettings, backend: Backend, effort: Effort) -> dict:

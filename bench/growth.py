@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from bench.observations import data_folder, observe
-from bench.options import chosen_backends, chosen_sizes, computed_by, options
+from bench.options import chosen, computed_by, options
 from bench.reduction import measure_reduction
 from bench.results import write_results
 from bench.sizes import raw_bytes
@@ -48,9 +48,8 @@ def main(
     """Measure, print, write, draw."""
     sweeps = [name for name in SWEEPS if name != "tiny"]
     with data_folder(data) as folder:
-        for name in chosen_sizes(size, sweeps):
-            for chosen in chosen_backends(backend):
-                sweep(name, chosen, folder, results, repeat, 1e9 * largest)
+        for name, where in chosen(size, sweeps, backend):
+            sweep(name, where, folder, results, repeat, 1e9 * largest)
 
 
 def sweep(

@@ -10,9 +10,8 @@ from pathlib import Path
 import click
 
 from bench.observations import data_folder, observe
-from bench.options import chosen_backends, chosen_sizes, computed_by, options
+from bench.options import chosen, computed_by, options, report
 from bench.reduction import measure_reduction
-from bench.results import write_results
 from bench.sizes import ALL_SIZES
 from miri_gpu.cli import parse_size
 
@@ -25,17 +24,14 @@ def main(
 ) -> None:
     """Measure, print, write."""
     with data_folder(data) as folder:
-        for name in chosen_sizes(size, ALL_SIZES):
+        for name, where in chosen(size, ALL_SIZES, backend):
             observed = observe(ALL_SIZES[name], folder)
-            for chosen in chosen_backends(backend):
-                for cap in caps:
-                    n_bytes = parse_size(cap)
-                    entry = measure_reduction(observed, chosen, 1, memory_bytes=n_bytes)
-                    entry |= {"memory_bytes": n_bytes, **taken(entry["runs"][0], n_bytes)}
-                    case = f"{name}/{computed_by(chosen)}/{cap}"
-                    path = write_results("memory", {case: entry}, chosen, results)
-                    click.echo(summary(case, entry))
-    click.echo(f"written to {path}")
+            for cap in caps:
+                n_bytes = parse_size(cap)
+                entry = measure_reduction(observed, where, 1, memory_bytes=n_bytes)
+                entry |= {"memory_bytes": n_bytes, **taken(entry["runs"][0], n_bytes)}
+                case = f"{name}/{computed_by(where)}/{cap}"
+                report("memory", case, entry, where, results, summary)
 
 
 def taken(run: dict, cap_bytes: int) -> dict:

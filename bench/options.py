@@ -1,11 +1,12 @@
-"""The command line that the benches share."""
+"""What the benches share: their command line, and what they do with what was measured."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import product
 from pathlib import Path
 
 import click
 
-from bench.results import RESULTS
+from bench.results import RESULTS, write_results
 from miri_gpu import backend as backends
 from miri_gpu import kernels
 from miri_gpu.backend import Backend
@@ -40,11 +41,15 @@ def options(sizes: Iterable[str], default: str, backend: str | None = None) -> C
     return declare
 
 
-def chosen_backends(name: str | None) -> Iterator[Backend]:
-    """The backend of that name; of "all", every one that runs here."""
-    if name != "all":
-        yield backends.select(name)
-        return
+def chosen(
+    size: str, all_sizes: Iterable[str], backend: str | None
+) -> Iterator[tuple[str, Backend]]:
+    """The size and the backend of these names; of "all", every one, or every one that runs here."""
+    names = all_sizes if size == "all" else [size]
+    return product(names, _every_backend() if backend == "all" else [backends.select(backend)])
+
+
+def _every_backend() -> Iterator[Backend]:
     yield backends.select("numpy")
     try:
         yield backends.select("cupy")
@@ -57,6 +62,15 @@ def computed_by(backend: Backend) -> str:
     return backend.name if kernels.available(backend.xp) else f"{backend.name}, no kernels"
 
 
-def chosen_sizes(name: str, all_sizes: Iterable[str]) -> list[str]:
-    """The size of that name; all of them for "all"."""
-    return list(all_sizes) if name == "all" else [name]
+def report(
+    bench: str,
+    case: str,
+    entry: dict,
+    backend: Backend,
+    results: Path,
+    summary: Callable[[str, dict], str],
+) -> None:
+    """Write what was measured, as soon as it is, and print its summary for people."""
+    path = write_results(bench, {case: entry}, backend, results)
+    click.echo(summary(case, entry))
+    click.echo(f"written to {path}")

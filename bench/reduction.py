@@ -14,8 +14,7 @@ import click
 from bench.apart import run_apart
 from bench.ceilings import input_ceiling
 from bench.observations import Observed, data_folder, observe
-from bench.options import chosen_backends, chosen_sizes, computed_by, options
-from bench.results import write_results
+from bench.options import chosen, computed_by, options, report
 from bench.sizes import ALL_SIZES, SIZES, n_samples, raw_bytes
 from miri_gpu.backend import Backend
 
@@ -26,14 +25,9 @@ from miri_gpu.backend import Backend
 def main(size: str, backend: str | None, data: Path | None, results: Path, repeat: int) -> None:
     """Measure, print, write."""
     with data_folder(data) as folder:
-        for name in chosen_sizes(size, SIZES):
-            observed = observe(ALL_SIZES[name], folder)
-            for chosen in chosen_backends(backend):
-                entry = measure_reduction(observed, chosen, repeat)
-                case = f"{name}/{computed_by(chosen)}"
-                path = write_results("reduction", {case: entry}, chosen, results)
-                click.echo(summary(case, entry))
-                click.echo(f"written to {path}")
+        for name, where in chosen(size, SIZES, backend):
+            entry = measure_reduction(observe(ALL_SIZES[name], folder), where, repeat)
+            report("reduction", f"{name}/{computed_by(where)}", entry, where, results, summary)
 
 
 def measure_reduction(observed: Observed, backend: Backend, repeat: int, **task) -> dict:
