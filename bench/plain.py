@@ -14,7 +14,7 @@ import numpy as np
 from miri_gpu import detector
 from miri_gpu.backend import Backend
 from miri_gpu.calibration import Calibration
-from miri_gpu.calibration.read import _EXTENSIONS
+from miri_gpu.calibration.read import EXTENSIONS
 from miri_gpu.integration_times import TIME_COLUMNS
 from miri_gpu.plan import Plan
 from miri_gpu.rates.wavelength import WavelengthTable, wavelength_map
@@ -101,7 +101,7 @@ def simulated_calibration(settings: SimulationSettings) -> Calibration:
     table = kept.extensions.pop("specwcs")["WAVETABLE"]
     arrays = {
         name: _as_read(kept.extensions[kind][extension], is_flags=extension == "DQ")
-        for kind, extensions in _EXTENSIONS.items()
+        for kind, extensions in EXTENSIONS.items()
         for name, extension in extensions.items()
     }
     return Calibration(

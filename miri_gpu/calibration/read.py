@@ -13,7 +13,7 @@ from miri_gpu.errors import CalibrationError
 from miri_gpu.rates.wavelength import WavelengthTable
 
 # extension of each array, by type of reference
-_EXTENSIONS: Mapping[str, Mapping[str, str]] = {
+EXTENSIONS: Mapping[str, Mapping[str, str]] = {
     "mask": {"mask": "DQ"},
     "saturation": {"saturation": "SCI", "saturation_dq": "DQ"},
     "reset": {"reset": "SCI", "reset_dq": "DQ"},
@@ -23,7 +23,7 @@ _EXTENSIONS: Mapping[str, Mapping[str, str]] = {
     "gain": {"gain": "SCI"},
     "flat": {"flat": "SCI", "flat_err": "ERR", "flat_dq": "DQ"},
 }
-IMAGE_TYPES = tuple(_EXTENSIONS)
+IMAGE_TYPES = tuple(EXTENSIONS)
 _N_AXES = {"reset": 4, "dark": 4, "linearity": 3}  # the others are images
 _ZERO_IF_ABSENT = ("DQ", "ERR")
 
@@ -82,11 +82,11 @@ def read_images(reftype: str, path: Path, subarray: Subarray) -> dict[str, np.nd
         Where the file cannot be read, lacks an extension or does not cover the subarray.
     """
     with opened_fits(reftype, path) as hdus:
-        main = next(iter(_EXTENSIONS[reftype].values()))
+        main = next(iter(EXTENSIONS[reftype].values()))
         shape = _extension(reftype, path, hdus, main).shape
         area = _area(reftype, path, hdus[0].header, shape, subarray)
         arrays = {}
-        for name, extension in _EXTENSIONS[reftype].items():
+        for name, extension in EXTENSIONS[reftype].items():
             if extension in hdus:
                 plane = _cut(_extension(reftype, path, hdus, extension), area)
             elif extension in _ZERO_IF_ABSENT and extension != main:
