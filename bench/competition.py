@@ -45,7 +45,7 @@ PHASES = {
         ),
     ),
     "stage2": (
-        ("median profile", "cleaning", "extraction", "rates to spectra", "rest"),
+        ("median profile", "rates to spectra", "rest"),
         (
             "flat_field", "clean_outliers", "background_subtract", "clean_outliers_again",
             "extract_1d_box", "align_spectra",

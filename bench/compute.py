@@ -27,7 +27,11 @@ from miri_gpu.backend import Backend
 from miri_gpu.reduction import reduce_segment, reduce_segments
 from miri_gpu.simulate import SimulationSettings
 
-KINDS = ("from_memory", "from_file", "from_4_files")
+KINDS = {  # of measurements, and where their samples lie
+    "from_memory": "the memory of the device",
+    "from_file": "a file",
+    "from_4_files": "four such files",
+}
 
 
 @click.command(help=__doc__)

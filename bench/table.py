@@ -12,12 +12,11 @@ from pathlib import Path
 import click
 
 from bench import readme
+from bench.compute import KINDS
 from bench.results import RESULTS, read_results
 
 PHASES = {
     "stage1": "stage 1",
-    "cleaning": "cleaning, both passes",
-    "extraction": "extraction, alignment",
     "stage2": "stage 2",
     "all": "whole reduction",
 }
@@ -69,17 +68,10 @@ def reductions(results: Path) -> Iterator[Figure]:
         yield _figure(what, case, entry, text)
 
 
-_PLACES = {
-    "from_memory": "the memory of the device",
-    "from_file": "a file",
-    "from_4_files": "four such files",
-}
-
-
 def computations(results: Path) -> Iterator[Figure]:
     """From samples in memory, or in a file, to spectra."""
     for case, entry in _entries("compute", results):
-        for kind, where in _PLACES.items():
+        for kind, where in KINDS.items():
             if kind not in entry:
                 continue
             found = entry[kind]

@@ -19,7 +19,7 @@ def work(shown):
         thread.start()
     for thread in threads:
         thread.join()
-    shown.start("segment 1: cleaning", 1)
+    shown.start("segment 1: rates to spectra", 1)
     shown.advance()
 
 
@@ -31,7 +31,7 @@ def test_plain_lines_where_there_is_no_terminal(capsys):
     assert out == ""
     assert [line.split("s  ")[1] for line in lines] == [
         "segment 1: ramps to rates",
-        "segment 1: cleaning",
+        "segment 1: rates to spectra",
     ]
     assert "\x1b" not in err and "\r" not in err
 
@@ -52,5 +52,5 @@ def test_bars_on_a_terminal(monkeypatch):
         work(shown)
         bars = shown._bars
     tasks = {task.description: task.finished for task in bars.tasks}
-    assert tasks == {"segment 1: ramps to rates": True, "segment 1: cleaning": True}
-    assert "cleaning" in terminal.getvalue()
+    assert tasks == {"segment 1: ramps to rates": True, "segment 1: rates to spectra": True}
+    assert "rates to spectra" in terminal.getvalue()
