@@ -6,16 +6,14 @@ import re
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
 from miri_gpu import kernels
 from miri_gpu.backend import Backend
 from miri_gpu.host import usable_cores
+from miri_gpu.versions import installed_versions
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("miri-gpu", "numpy", "scipy", "astropy", "xarray", "jwst", "stcal", "exotic-miri")
-_CUPY_PACKAGES = ("cupy", "cupy-cuda12x", "cupy-cuda13x")
 
 
 def describe_machine(backend: Backend) -> dict:
@@ -28,7 +26,7 @@ def describe_machine(backend: Backend) -> dict:
         "kernels": kernels.status() if backend.name == "numpy" else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": installed_versions(),
+        "packages": installed_versions("stcal", "exotic-miri"),
     }
 
 
@@ -87,17 +85,6 @@ def describe_gpu(backend: Backend) -> dict | None:
         "cuda_driver": runtime.driverGetVersion(),
         "cuda_runtime": runtime.runtimeGetVersion(),
     }
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions of the packages that matter, of those that are installed."""
-    versions = {}
-    for package in (*PACKAGES, *_CUPY_PACKAGES):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def _git(*arguments: str) -> str | None:

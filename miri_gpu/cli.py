@@ -187,17 +187,14 @@ def inspect(segments):
 @reports_errors
 def info(backend):
     """Say which backend would compute, and which versions are installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
     from miri_gpu import backend as backends
     from miri_gpu import kernels
+    from miri_gpu.versions import PACKAGES, installed_versions
 
-    click.echo(f"miri-gpu {__version__}, Python {sys.version.split()[0]}")
-    for package in ("numpy", "scipy", "astropy", "jwst", "xarray", "cupy-cuda12x", "cupy-cuda13x"):
-        try:
-            click.echo(f"  {package:13} {version(package)}")
-        except PackageNotFoundError:
-            click.echo(f"  {package:13} not installed")
+    click.echo(f"Python {sys.version.split()[0]}")
+    versions = installed_versions()
+    for package in dict.fromkeys((*versions, *PACKAGES)):
+        click.echo(f"  {package:13} {versions.get(package, 'not installed')}")
     chosen = backends.select(backend)
     click.echo(f"backend: {chosen.name} on {chosen.device} ({chosen.reason})")
     click.echo(f"kernels: {kernels.status()}")

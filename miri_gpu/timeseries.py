@@ -36,11 +36,9 @@ Rows without a wavelength are left out; the others keep the order of the detecto
 wavelength falls along its axis. NaN means unknown.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +46,7 @@ import numpy as np
 
 from miri_gpu.errors import MiriGpuError, OutputError
 from miri_gpu.files import write_beside
+from miri_gpu.versions import installed_versions
 
 if TYPE_CHECKING:
     import xarray
@@ -109,8 +108,6 @@ _STORED = {"n_outliers": np.int16, "linearity_in_fit": np.int8}  # other spectra
 _MOMENTS = ("start", "mid", "end")
 _MJD_ZERO = 2400000.5  # JD - MJD
 _SECONDS_PER_DAY = 86400.0
-_PACKAGES = ("miri_gpu", "numpy", "scipy", "astropy", "xarray", "jwst")
-_CUPY_PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "cupy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,23 +270,6 @@ def integration_duration_s(clocks: Mapping[str, tuple]) -> float:
     start, mid, end = (clocks[f"bjd_tdb_{moment}"][1] for moment in _MOMENTS)
     steps = np.diff(mid) if len(mid) > 1 else end - start
     return float(np.median(steps)) * _SECONDS_PER_DAY
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions of the packages that a result may depend on; absent ones are passed over."""
-    found = {}
-    for name in (*_PACKAGES, *_CUPY_PACKAGES):
-        try:
-            found[name] = _version_of(metadata.distribution(name))
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _version_of(package: metadata.Distribution) -> str:
-    """Its version, found without parsing all that it says of itself, which is long."""
-    stated = re.search(r"^Version: *(\S+)", package.read_text("METADATA") or "", re.MULTILINE)
-    return stated[1] if stated else package.version
 
 
 def save_timeseries(dataset: "xarray.Dataset", path: str | Path) -> None:

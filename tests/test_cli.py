@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from shell_cases import edited
 
-from miri_gpu import cli, products, ramps_to_rates
+from miri_gpu import cli, products, ramps_to_rates, versions
 from miri_gpu.errors import MiriGpuError
 from miri_gpu.recipe import load_recipe, named_recipe
 from miri_gpu.timeseries import load_timeseries
@@ -88,6 +89,19 @@ def test_version_and_info():
     result = run("info")
     assert result.exit_code == 0
     assert "backend: numpy on CPU" in result.stdout and "numpy " in result.stdout
+
+
+def test_info_says_what_is_not_installed(monkeypatch):
+    monkeypatch.setattr(versions, "PACKAGES", ("no-such-package",))
+    assert "no-such-package not installed" in run("info").stdout
+
+
+def test_info_knows_a_cupy_that_was_built_from_source(tmp_path, monkeypatch):
+    built = tmp_path / "cupy-14.5.0.dist-info"
+    built.mkdir()
+    (built / "METADATA").write_text("Name: cupy\nVersion: 14.5.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert re.search(r"cupy +14\.5\.0", run("info").stdout)
 
 
 def test_the_printed_recipe_is_one(tmp_path):
