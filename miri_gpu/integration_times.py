@@ -56,7 +56,7 @@ def integration_times(segment: "Segment", table: np.ndarray | None) -> dict[str,
 
 
 def divided_times(
-    times: Mapping[str, np.ndarray] | np.ndarray, n_parts: int, part_days: float
+    times: Mapping[str, np.ndarray] | np.ndarray, n_parts: int, part_s: float
 ) -> dict[str, np.ndarray]:
     """Times of integrations that are cut into parts of equal length.
 
@@ -65,7 +65,7 @@ def divided_times(
     times : columns, or table, of INT_TIMES
     n_parts : int
         Parts of each integration.
-    part_days : float [days]
+    part_s : float [s]
         Length of a part.
 
     Returns
@@ -73,6 +73,7 @@ def divided_times(
     dict of (n_ints x n_parts,) float64 [days]
         The columns of INT_TIMES.
     """
+    part_days = part_s / _SECONDS_PER_DAY
     offsets = part_days * np.arange(n_parts)
     divided = {}
     for scale in ("MJD_UTC", "BJD_TDB"):

@@ -30,8 +30,6 @@ from miri_gpu.segments import Segment, open_segments
 
 log = logging.getLogger(__name__)
 
-_SECONDS_PER_DAY = 86400.0
-
 # Steps that need a reference file: without one (N/A for this mode) they are left out.
 _REFERENCE_OF_STEP = {s.step: s.reference for s in SECTIONS if s.reference is not None}
 
@@ -107,9 +105,8 @@ class Plan:
         times = {name: column[kept] for name, column in segment.times.items()}
         if self.n_parts == 1:
             return times
-        n_new = self.recipe["regroup"].n_groups
-        part_days = n_new * segment.readout.group_time_s / _SECONDS_PER_DAY
-        return divided_times(times, self.n_parts, part_days)
+        part_s = self.recipe["regroup"].n_groups * segment.readout.group_time_s
+        return divided_times(times, self.n_parts, part_s)
 
 
 def make_plan(

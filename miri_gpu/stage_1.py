@@ -39,8 +39,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_SECONDS_PER_DAY = 86400.0
-
 
 class DropGroupsStep(MiriStep):
     """Leave whole groups out of the ramp fit by flagging them DO_NOT_USE."""
@@ -218,7 +216,7 @@ class RegroupStep(MiriStep):
         exposure = model.meta.exposure
         exposure.ngroups, exposure.integration_time = params.n_groups, part_s
         if times is not None:
-            divided = divided_times(times, n_parts, part_s / _SECONDS_PER_DAY)
+            divided = divided_times(times, n_parts, part_s)
             times = np.repeat(times, n_parts)
             for name, column in divided.items():
                 times[name] = column
