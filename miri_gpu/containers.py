@@ -5,9 +5,11 @@ variance and data quality move as one. They are immutable: a step returns a new 
 with :func:`dataclasses.replace`, and never writes into the arrays it was given.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
+from miri_gpu.backend import namespace
 from miri_gpu.detector import FRAME_TIME_S
 
 Array = Any  # numpy.ndarray or cupy.ndarray
@@ -82,6 +84,15 @@ class ArrayBundle:
                 if (value := getattr(self, f.name)) is not None
             },
         )
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[Self]) -> Self:
+        """Join every array that is not None along its first axis."""
+        first = parts[0]
+        names = [name for name, array in vars(first).items() if array is not None]
+        xp = namespace(*(getattr(first, name) for name in names))
+        joined = {n: xp.concatenate([getattr(part, n) for part in parts]) for n in names}
+        return replace(first, **joined)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -4,10 +4,9 @@ Frames are flat-fielded, cleaned, freed of their background and extracted block 
 extraction may want the median profile of all of them: they are cleaned beforehand, too, then.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Self
 
 import numpy as np
 
@@ -87,12 +86,6 @@ class Extraction(ArrayBundle):
     psf_sigma: Array
     cross_dispersion: Array
     chi_square: Array | None = None
-
-    @classmethod
-    def concatenated(cls, parts: Sequence[Self]) -> Self:
-        """Join along the integrations."""
-        measured = [name for name, array in vars(parts[0]).items() if array is not None]
-        return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in measured})
 
 
 def rates_to_extraction(

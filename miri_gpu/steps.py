@@ -196,11 +196,7 @@ def in_blocks(
     workers.run(work, workers.cut(0, len(arrays[0]), bytes_per_int), lambda: None)
     parts = [done[start] for start in sorted(done)]
     first = parts[0]
-    if not isinstance(first, ArrayBundle):
-        return np.concatenate(parts)
-    return type(first)(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(first)}
-    )
+    return first.concatenated(parts) if isinstance(first, ArrayBundle) else np.concatenate(parts)
 
 
 def _as_ramps(raw):

@@ -32,6 +32,13 @@ def test_map_makes_a_new_container():
     np.testing.assert_array_equal(doubled.data, 2 * rates.data)
 
 
+def test_containers_are_joined_along_their_first_axis(on_backend):
+    whole, parts = small_rates(), [small_rates().map(lambda a, i=i: a[i : i + 1]) for i in (0, 1)]
+    joined = Rates.concatenated([on_backend(part) for part in parts])
+    np.testing.assert_array_equal(to_host(joined.data), whole.data)
+    assert joined.dq.dtype == np.uint32 and joined.var_flat is None
+
+
 def test_containers_travel_to_the_backend_and_back(on_backend, xp):
     rates = on_backend(small_rates())
     assert namespace(rates.data, rates.err, rates.dq, rates.var_flat) is xp
