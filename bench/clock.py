@@ -102,27 +102,37 @@ def memory_of_process(name: str) -> int | None:
     return int(found[0]) * 1024 if found else None
 
 
-class AnonymousMemory:
-    """Watches the memory that a process holds of its own: no pages of files, which cost nothing.
+def anonymous_memory_bytes() -> int | None:
+    """The memory that this process holds of its own: no pages of files, which cost nothing.
 
     The system drops mapped pages of files when it needs the room, but counts them as resident in
-    its own record of the peak. Hence this looks by itself, every hundredth of a second. Only Linux
-    tells; elsewhere both are None.
+    its own record of the peak. Only Linux tells.
+    """
+    return memory_of_process("RssAnon")
 
-    Attributes
+
+class MemoryWatch:
+    """Watches memory of whose peak nobody keeps a record: looks every hundredth of a second.
+
+    Parameters
     ----------
-    before_bytes, peak_bytes : int or None
-        When the watch began, and the most that was seen since.
+    used : function that gives how much is in use now [bytes], or None where nobody tells
     """
 
-    def __init__(self, interval_s: float = 0.01):
-        self.before_bytes = self.peak_bytes = memory_of_process("RssAnon")
+    def __init__(self, used: Callable[[], int | None], interval_s: float = 0.01):
+        self._used = used
+        self._before = self._peak = used()
         self._interval_s = interval_s
         self._ended = Event()
         self._watch = Thread(target=self._look, daemon=True)
 
-    def __enter__(self) -> "AnonymousMemory":
-        if self.before_bytes is not None:
+    @property
+    def seen_bytes(self) -> dict[str, int | None]:
+        """What was in use `before`, when the watch began, and the most since, at the `peak`."""
+        return {"before": self._before, "peak": self._peak}
+
+    def __enter__(self) -> "MemoryWatch":
+        if self._before is not None:
             self._watch.start()
         return self
 
@@ -134,6 +144,6 @@ class AnonymousMemory:
     def _look(self) -> None:
         while True:
             ended = self._ended.wait(self._interval_s)
-            self.peak_bytes = max(self.peak_bytes, memory_of_process("RssAnon"))
+            self._peak = max(self._peak, self._used())
             if ended:
                 return

@@ -1,8 +1,8 @@
 """Whether a reduction keeps to the memory that it is given: `--memory` and what was taken of it.
 
-Each cap is tried in a fresh process. Counted is what the process holds of its own beyond what it
-held before the reduction (on a GPU, what is held of the device's memory): pages of the raw file,
-which the system drops when it needs the room, are not.
+Each cap is tried in a fresh process. Counted is the most that the process holds of its own beyond
+what it held before the reduction (on a GPU, that is in use of the device's memory): pages of the
+raw file, which the system drops when it needs the room, are not.
 """
 
 from pathlib import Path
@@ -36,10 +36,8 @@ def main(
 
 def taken(run: dict, cap_bytes: int) -> dict:
     """What a run took of the memory that was capped, and as a fraction of the cap."""
-    held = run["anonymous_memory_bytes"]
-    n_bytes = run.get("device_memory_bytes")
-    if n_bytes is None and held["peak"] is not None:
-        n_bytes = held["peak"] - held["before"]
+    held = run.get("device_memory_bytes", run["anonymous_memory_bytes"])
+    n_bytes = None if held["peak"] is None else held["peak"] - held["before"]
     return {"taken_bytes": n_bytes, "of_cap": n_bytes and n_bytes / cap_bytes}
 
 

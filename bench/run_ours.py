@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bench.clock import AnonymousMemory, Stopwatch, peak_memory_bytes
+from bench.clock import MemoryWatch, Stopwatch, anonymous_memory_bytes, peak_memory_bytes
 from bench.run_theirs import IMPORTED_BY_CRDS
 
 # What a reduction imports when it gets there; imported beforehand, since imports do not count.
@@ -54,18 +54,19 @@ def reduce_once(task: dict) -> dict:
         yield lambda _, rates: kept_rates.append(rates.map(to_host))
 
     n_modules = len(sys.modules)
-    with AnonymousMemory() as memory:
+    with MemoryWatch(anonymous_memory_bytes) as on_host:
         start = time.perf_counter()
         plan = _plan(task)
         planned = time.perf_counter()
-        dataset = run_plan(
-            plan,
-            memory_bytes=task.get("memory_bytes"),
-            progress=stopwatch,
-            on_rates=keep if "save_arrays" in task else None,
-        )
-        plan.backend.synchronize()
-        end = time.perf_counter()
+        with MemoryWatch(plan.backend.used_memory_bytes) as on_device:
+            dataset = run_plan(
+                plan,
+                memory_bytes=task.get("memory_bytes"),
+                progress=stopwatch,
+                on_rates=keep if "save_arrays" in task else None,
+            )
+            plan.backend.synchronize()
+            end = time.perf_counter()
     seconds = {"plan": planned - start, **stopwatch.seconds}
     seconds["rest"] = end - start - sum(seconds.values())  # alignment and product, chiefly
     found = {
@@ -74,11 +75,11 @@ def reduce_once(task: dict) -> dict:
         "imports_s": imported - began,
         "modules_imported_meanwhile": len(sys.modules) - n_modules,
         "peak_memory_bytes": peak_memory_bytes(),
-        "anonymous_memory_bytes": {"before": memory.before_bytes, "peak": memory.peak_bytes},
+        "anonymous_memory_bytes": on_host.seen_bytes,
         "recipe": plan.recipe.name,
     }
-    if plan.backend.on_gpu:  # its pool lets go of nothing by itself
-        found["device_memory_bytes"] = plan.backend.xp.get_default_memory_pool().total_bytes()
+    if plan.backend.on_gpu:  # CUDA has begun with the plan: what it takes for itself is before
+        found["device_memory_bytes"] = on_device.seen_bytes
     if "save_arrays" in task:
         _save_arrays(Path(task["save_arrays"]), dataset, kept_rates)
     return found

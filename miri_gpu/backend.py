@@ -113,6 +113,13 @@ class Backend:
             return int(free + self.xp.get_default_memory_pool().free_bytes())
         return host.free_memory_bytes()
 
+    def used_memory_bytes(self) -> int | None:
+        """Memory of a GPU that is in use, by whomever; None for NumPy."""
+        if not self.on_gpu:
+            return None
+        free, total = self.xp.cuda.runtime.memGetInfo()
+        return total - free
+
     def reuse_memory(self) -> None:
         """Keep memory that arrays let go of for the next ones, as CuPy does by itself."""
         if self.name == "numpy":

@@ -105,6 +105,7 @@ def test_auto_takes_the_gpu_where_one_answers(machine):
     assert (chosen.name, chosen.device) == ("cupy", "Fake GPU")
     assert str(chosen) == "cupy on Fake GPU: a GPU answers"
     assert chosen.free_memory_bytes() == 6000
+    assert chosen.used_memory_bytes() == 4000
 
 
 def test_auto_falls_back_to_numpy_and_keeps_the_reason(machine):
@@ -277,6 +278,7 @@ def test_numpy_arrays_are_not_copied_to_the_device():
 
 def test_numpy_reports_free_memory():
     assert 2**20 < select("numpy").free_memory_bytes() < 2**50
+    assert select("numpy").used_memory_bytes() is None
 
 
 def test_out_of_memory_is_recognised_on_either_backend():

@@ -1,6 +1,7 @@
 """What the benches do on a GPU, on the strict stand-in for one; nothing here looks at a clock."""
 
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import standin
 
 sys.path.append(str(Path(__file__).parents[1]))  # bench/ is not part of the installed package
 
-from bench import ceilings, compute, functions, machine, results, source
+from bench import ceilings, compute, functions, machine, memory, results, run_ours, source
 from bench.clock import Effort
 from bench.sizes import SIZES
+from miri_gpu import reduction
 from miri_gpu.backend import Backend
+from miri_gpu.recipe import load_recipe
 
 ONCE = Effort(seconds=0.0, calls=1)
 
@@ -80,6 +83,28 @@ def test_compute_from_memory(gpu):
     found = compute.from_memory(source.Source.simulated(SIZES["tiny"], gpu), repeat=1)
     assert set(found["seconds"]) == {"ramps to rates", "rates to spectra"}
     assert found["device_memory_bytes"] == 1000
+
+
+def test_memory_that_a_run_gives_back_before_it_ends_was_taken(gpu, monkeypatch):
+    in_use, looked = {"bytes": 1000}, threading.Event()
+
+    def look():
+        if in_use["bytes"] == 5000:
+            looked.set()
+        return 2**31 - in_use["bytes"], 2**31
+
+    def run_plan(plan, **how):
+        in_use["bytes"] = 5000
+        assert looked.wait(10)
+        in_use["bytes"] = 1000
+
+    gpu.xp.cuda.runtime.memGetInfo = look
+    plan = types.SimpleNamespace(backend=gpu, recipe=load_recipe("bright", 5))
+    monkeypatch.setattr(run_ours, "_plan", lambda task: plan)
+    monkeypatch.setattr(reduction, "run_plan", run_plan)
+    found = run_ours.reduce_once({})
+    assert found["device_memory_bytes"] == {"before": 1000, "peak": 5000}
+    assert memory.taken(found, 8000) == {"taken_bytes": 4000, "of_cap": 0.5}
 
 
 def test_results_are_those_of_the_gpu(gpu, tmp_path):
