@@ -55,20 +55,16 @@ def map_in_processes(
     Exception
         The first one that the function raised; the workers are stopped then, as by an interrupt.
     """
-    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     workers: dict[Connection, tuple[Any, Progress]] = {}
     results: dict[int, Any] = {}
     waiting = list(enumerate(items))[::-1]
     try:
         for number in range(min(n_workers, len(items))):
-            ours, theirs = context.Pipe()
-            level = logging.getLogger("miri_gpu").getEffectiveLevel()
-            worker = context.Process(target=_work, args=(theirs, function, level), daemon=True)
-            with _one_of(gpus, number):
-                worker.start()
-            theirs.close()
+            ours, worker = _started(gpus[number % len(gpus)] if gpus else None)
             workers[ours] = worker, progress.another()
-            _tell(ours, waiting.pop())
+        for connection in workers:  # all of them import meanwhile
+            _tell(connection, function)
+            _tell(connection, waiting.pop())
         while workers:
             for connection in wait(list(workers)):
                 worker, shown = workers[connection]
@@ -88,19 +84,48 @@ def map_in_processes(
     return [results[index] for index in range(len(items))]
 
 
+def _started(gpu: str | None) -> tuple[Connection, multiprocessing.Process]:
+    """A new process that waits for what it is told, and the way to tell it.
+
+    It sees one GPU, of which it may ask with its first breath; an interrupt never reaches it, which
+    is for the process that starts it.
+    """
+    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    ours, theirs = context.Pipe()
+    level = logging.getLogger("miri_gpu").getEffectiveLevel()
+    worker = context.Process(target=_work, args=(theirs, level), daemon=True)
+    with _environment(_VISIBLE_GPUS, gpu), _interrupts_held():
+        worker.start()
+    theirs.close()
+    return ours, worker
+
+
 @contextmanager
-def _one_of(gpus: Sequence[str], number: int) -> Iterator[None]:
-    """Let a process that is started now see one GPU: it may start CUDA with its first breath."""
-    before = os.environ.get(_VISIBLE_GPUS)
-    if gpus:
-        os.environ[_VISIBLE_GPUS] = gpus[number % len(gpus)]
+def _environment(name: str, value: str | None) -> Iterator[None]:
+    """Give a variable of the environment a value meanwhile, where there is one."""
+    before = os.environ.get(name)
+    if value is not None:
+        os.environ[name] = value
     try:
         yield
     finally:
-        if gpus:
-            os.environ.pop(_VISIBLE_GPUS)
-            if before is not None:
-                os.environ[_VISIBLE_GPUS] = before
+        if before is not None:
+            os.environ[name] = before
+        elif value is not None:
+            del os.environ[name]
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold back interrupts, where the system can: a process that is started inherits that."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -117,7 +142,7 @@ def _alive() -> Iterator[None]:
 
 
 def _tell(connection: Connection, item: Any) -> None:
-    """Give a worker its next item, or None: there is no more."""
+    """Give a worker its function, then its next item, or None: there is no more."""
     with _alive():
         connection.send(item)
 
@@ -139,15 +164,16 @@ def _heard(connection: Connection, progress: Progress, results: dict[int, Any]) 
     return False
 
 
-def _work(connection: Connection, function: Callable, level: int) -> None:
-    """What a worker process does: one item after another, until there is none."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that started us
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # lets go of half-written files
+def _work(connection: Connection, level: int) -> None:
+    """What a worker process does: a function of one item after another, until there is none."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     said = _Said(connection)
     for name in ("miri_gpu", "py.warnings"):
         logging.getLogger(name).addHandler(said)
     logging.getLogger("miri_gpu").setLevel(level)
     logging.captureWarnings(True)
+    function = connection.recv()  # imports, and Python may ignore what is raised meanwhile
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # lets go of half-written files
     while (item := connection.recv()) is not None:
         index, argument = item
         try:

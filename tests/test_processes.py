@@ -1,5 +1,6 @@
 """Worker processes: what they give, say and leave behind."""
 
+import functools
 import logging
 import os
 import signal
@@ -109,6 +110,15 @@ def test_a_process_that_is_killed_is_an_error_of_the_user():
 def test_a_process_that_does_not_get_as_far_as_its_item_is_one_too():
     with pytest.raises(MiriGpuError, match=r"workers: expected a process .* it ended"):
         map_in_processes(Unreadable(), [1], 2, SILENT)
+
+
+def test_processes_that_die_while_they_start_are_one_too(tmp_path, monkeypatch):
+    """They are not waited for, however much is to be told to them."""
+    (tmp_path / "sitecustomize.py").write_text("import os; os._exit(9)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    function = functools.partial(square, unused=bytes(1 << 20))
+    with pytest.raises(MiriGpuError, match=r"workers: expected a process .* it ended"):
+        map_in_processes(function, [1, 2], 2, SILENT)
 
 
 def test_an_error_that_cannot_travel_is_told():
