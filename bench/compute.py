@@ -24,7 +24,7 @@ from bench.options import chosen, computed_by, options, report
 from bench.sizes import ALL_SIZES, SIZES, describe_size, raw_bytes
 from bench.source import Source, job_of
 from miri_gpu.backend import Backend
-from miri_gpu.reduction import reduce_segment, reduce_segments
+from miri_gpu.reduction import reduce_ramps, reduce_segments
 from miri_gpu.simulate import SimulationSettings
 
 KINDS = {  # of measurements, and where their samples lie
@@ -76,7 +76,7 @@ def from_memory(source: Source, repeat: int) -> dict:
 
     def reduce(stopwatch: Stopwatch) -> None:
         told = replace(source, job=replace(source.job, progress=stopwatch))
-        reduce_segment(told.walk(), told.job)
+        reduce_ramps(told.walk())
 
     ceiling = ceilings.memory_ceiling(backend, workers.n_threads)
     found = _measured(reduce, repeat, source.raw.nbytes, ceiling)

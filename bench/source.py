@@ -14,10 +14,8 @@ from bench import plain
 from bench.sizes import shape
 from miri_gpu import detector
 from miri_gpu.backend import Backend
-from miri_gpu.blocks import Workers
 from miri_gpu.containers import Array, Ramps, Rates
 from miri_gpu.job import Job
-from miri_gpu.progress import SILENT
 from miri_gpu.ramp_blocks import ALL_ROWS, block_of, read_ramps
 from miri_gpu.ramp_steps import Block
 from miri_gpu.ramps_to_rates import Fit, segment_to_rates
@@ -95,7 +93,7 @@ class Source:
 
     def rates(self) -> Rates:
         """All ramps, calibrated and fitted by the reduction, on the device."""
-        return Fit.of(segment_to_rates(self.walk(), self.job).take(_ALL)).rates
+        return Fit.of(segment_to_rates(self.walk()).take(_ALL)).rates
 
 
 def _noisier(raw: Array, first: int, frames: Array, *, xp) -> Array:
@@ -112,9 +110,4 @@ def job_of(segment: Segment, settings: SimulationSettings, backend: Backend) -> 
     """What the reduction of a plain segment shares, with the linearity of the reference."""
     changes = {"custom_linearity": {"skip": True}}
     plan = plain.plan(segment, settings, backend, changes=changes)
-    return Job(
-        plan=plan,
-        calibration=plan.calibration.to(backend),
-        workers=Workers.of(backend),
-        progress=SILENT,
-    )
+    return Job.of(plan)

@@ -6,14 +6,12 @@ No result may depend on where an axis is cut, so sizes are chosen for speed and 
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import count, pairwise
-from pathlib import Path
 
 from miri_gpu.backend import Backend, is_out_of_memory
 from miri_gpu.errors import BackendError
 from miri_gpu.host import usable_cores
-from miri_gpu.storage import Room
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +68,6 @@ class Workers:
         Samples that the blocks of all threads may have in memory.
     blocks_per_thread : int
         At least, where there are several threads.
-    room : Room
-        For what is kept of a whole segment.
     backend : Backend or None
         Whose streams the threads use, one each.
     """
@@ -81,36 +77,22 @@ class Workers:
     bytes_per_pass: int = _CPU.bytes_per_pass
     bytes_in_work: int = 0
     blocks_per_thread: int = _CPU.blocks_per_thread
-    room: Room = field(default_factory=Room)
     backend: Backend | None = None
 
     @classmethod
-    def of(
-        cls,
-        backend: Backend,
-        memory_bytes: int | None = None,
-        *,
-        n_sharing: int = 1,
-        scratch: Path | None = None,
-    ) -> "Workers":
+    def of(cls, backend: Backend, memory_bytes: int, n_sharing: int = 1) -> "Workers":
         """Keep every core busy with blocks that fit its cache, or a GPU with larger ones.
 
         Parameters
         ----------
         backend : Backend
-        memory_bytes : int or None
-            Caps what blocks and all that is kept take together, of the memory of the device; by
-            default three quarters of what is free.
+        memory_bytes : int
+            Of which the blocks have a share.
         n_sharing : int
-            How many processes share the machine; each has a GPU of its own, if it has any.
-        scratch : folder for what does not fit the memory, or None
+            How many processes share the machine's cores.
         """
         sizes = _GPU if backend.on_gpu else _CPU
         n_threads = min(sizes.most_threads, max(1, usable_cores() // n_sharing))
-        if memory_bytes is None:
-            memory_bytes = int(_SHARE_OF_FREE_MEMORY * backend.free_memory_bytes())
-        if not backend.on_gpu:
-            memory_bytes //= n_sharing
         in_work = int(sizes.share * memory_bytes) // sizes.temporaries
         return cls(
             n_threads=n_threads,
@@ -118,7 +100,6 @@ class Workers:
             bytes_per_pass=sizes.bytes_per_pass,
             bytes_in_work=in_work,
             blocks_per_thread=sizes.blocks_per_thread,
-            room=Room.of(backend, memory_bytes, n_sharing, scratch),
             backend=backend,
         )
 
@@ -208,6 +189,13 @@ class Workers:
             self.backend.release_memory()
         for half in _cut(block.start, block.stop, 2):
             self._run_block(work, half)
+
+
+def memory_to_take(backend: Backend, memory_bytes: int | None = None, n_sharing: int = 1) -> int:
+    """Bytes that a process may take of its device, of so many or three quarters of what is free."""
+    if memory_bytes is None:
+        memory_bytes = int(_SHARE_OF_FREE_MEMORY * backend.free_memory_bytes())
+    return memory_bytes if backend.on_gpu else memory_bytes // n_sharing
 
 
 def evenly_cut(start: int, stop: int, n_most: int) -> list[slice]:

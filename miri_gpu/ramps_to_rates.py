@@ -67,7 +67,7 @@ class Fit:
 
 
 def segment_to_rates(
-    walk: RowWalk, job: Job, take_ramps: Callable[[slice, Ramps], None] | None = None
+    walk: RowWalk, take_ramps: Callable[[slice, Ramps], None] | None = None
 ) -> Store:
     """Reduce the ramps of a segment, walked over its rows, to rates; the main loop of stage 1.
 
@@ -78,9 +78,10 @@ def segment_to_rates(
     Store
         The planes of a Fit.
     """
+    job = walk.job
     before, after = edge_stretches(walk.segment, job)
     planes = planes_of_fit(len(job.plan.integrations(walk.segment)) * job.plan.n_parts, job)
-    fits = job.workers.room.store(planes, xp=job.backend.xp)
+    fits = job.room.store(planes, xp=job.backend.xp)
 
     def fit_rows(stretch: Stretch, rows: slice) -> None:
         fit = rows_to_rates(stretch, rows, job, before, after, take_ramps)
@@ -180,11 +181,14 @@ def load_edge(stretches: Sequence[Stretch], rows: slice, job: Job) -> Ramps | No
     )
 
 
-def with_custom_linearity(segment: Segment, job: Job) -> Job:
-    """Replace the reference linearity by the one measured on a segment's own ramps.
+def with_custom_linearity(job: Job) -> Job:
+    """Replace the reference linearity by that of the last segment's own ramps, if the recipe does.
 
     In the calibration of the job, and in that of its plan, of which files and product speak.
     """
+    if not (job.plan.from_ramps and job.recipe.runs("custom_linearity")):
+        return job
+    segment = job.plan.segments[-1]
     params, xp = job.recipe["custom_linearity"], job.backend.xp
     start, stop, _ = slice(params.row_idx_start_used, params.row_idx_end_used).indices(
         detector.N_ROWS
@@ -192,7 +196,7 @@ def with_custom_linearity(segment: Segment, job: Job) -> Job:
     n_kept, dtype = kept_as(len(job.plan.integrations(segment)), params=params)
     n_cols = params.columns.stop - params.columns.start
     shape = (n_kept, segment.n_groups, stop - start, n_cols)
-    store = job.workers.room.store({"data": (shape, dtype), "groupdq": (shape, np.uint8)}, xp=xp)
+    store = job.room.store({"data": (shape, dtype), "groupdq": (shape, np.uint8)}, xp=xp)
 
     def collect(stretch: Stretch, rows: slice) -> None:
         ramps, block = load_rows(stretch, rows, job, stop="linearity")

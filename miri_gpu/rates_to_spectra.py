@@ -157,7 +157,7 @@ def _median_profile(take: Callable[[slice], Fit], n_ints: int, job: Job, name: s
     columns = slice(params.spatial_profile_left_idx, params.spatial_profile_right_idx)
     n_columns = len(range(detector.N_COLS)[columns])
     shape = (n_ints, detector.N_ROWS, n_columns)
-    store = job.workers.room.store({"profile": (shape, np.float32)}, xp=xp)
+    store = job.room.store({"profile": (shape, np.float32)}, xp=xp)
     median = xp.zeros((1, detector.N_ROWS, detector.N_COLS), dtype=xp.float32)
 
     def clean(block: slice) -> None:

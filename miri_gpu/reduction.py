@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from miri_gpu.backend import to_host
-from miri_gpu.blocks import Workers, evenly_cut
+from miri_gpu.blocks import evenly_cut
 from miri_gpu.containers import Ramps, Rates, Spectra
 from miri_gpu.job import Job
 from miri_gpu.plan import Plan, make_plan
@@ -114,40 +114,34 @@ def run_plan(
     """
     log.info("backend: %s", plan.backend)
     progress.say(f"backend: {plan.backend}")
-    _check_at_least(1, n_workers=n_workers, memory_bytes=memory_bytes)
-    plan.backend.reuse_memory()
-    n_processes = count_processes(plan, n_workers)
-    job = Job(
-        plan=plan,
-        calibration=plan.calibration.to(plan.backend),
-        workers=Workers.of(plan.backend, memory_bytes, scratch=scratch),
-        progress=progress,
-    )
-    if plan.from_ramps and plan.recipe.runs("custom_linearity"):
-        job = with_custom_linearity(plan.segments[-1], job)
-    if n_processes == 1:
-        parts = reduce_segments(plan.segments, job, on_rates, on_ramps)
-    else:
+    for name, number in {"n_workers": n_workers, "memory_bytes": memory_bytes}.items():
+        if number is not None and number < 1:
+            raise ValueError(f"{name}: expected at least 1, got {number}")
+    backend, n_processes = plan.backend, count_processes(plan, n_workers)
+    backend.reuse_memory()
+    how = {"memory_bytes": memory_bytes, "scratch": scratch}
+    with backend.capped(memory_bytes):
+        job = Job.of(plan, progress=progress, **how)
+        if n_processes == 1:
+            return reduce_job(job, on_rates, on_ramps)
         from miri_gpu.processes import map_in_processes
 
-        one = functools.partial(
-            _reduce_apart,
-            plan=job.plan,
-            how={"memory_bytes": memory_bytes, "n_sharing": n_processes, "scratch": scratch},
-            sinks=(on_rates, on_ramps),
-        )
-        plan.backend.release_memory()  # they may want it
-        numbers, gpus = range(len(plan.segments)), plan.backend.gpus()
-        parts = map_in_processes(one, numbers, n_processes, progress, gpus)
-    plan.backend.release_memory()
+        job = with_custom_linearity(job)
+        backend.release_memory()  # the others may want it
+        how["n_sharing"] = n_processes
+        one = functools.partial(_reduce_apart, plan=job.plan, how=how, sinks=(on_rates, on_ramps))
+        numbers = range(len(plan.segments))
+        return assemble(job, map_in_processes(one, numbers, n_processes, progress, backend.gpus()))
+
+
+def reduce_job(
+    job: Job, on_rates: Sink[Rates] | None = None, on_ramps: Sink[Ramps] | None = None
+) -> "xarray.Dataset":
+    """Reduce segment after segment in this process, then align the whole observation."""
+    job = with_custom_linearity(job)
+    parts = reduce_segments(job.plan.segments, job, on_rates, on_ramps)
+    job.backend.release_memory()
     return assemble(job, parts)
-
-
-def _check_at_least(least: int, **numbers: int | None) -> None:
-    """Raise ValueError where a number that is given is smaller."""
-    for name, number in numbers.items():
-        if number is not None and number < least:
-            raise ValueError(f"{name}: expected at least {least}, got {number}")
 
 
 def count_processes(plan: Plan, n_workers: int | None) -> int:
@@ -170,13 +164,9 @@ def _reduce_apart(
 ) -> "Part":
     """Reduce one segment of a plan, in one of several processes."""
     plan.backend.reuse_memory()
-    job = Job(
-        plan=plan,
-        calibration=plan.calibration.to(plan.backend),
-        workers=Workers.of(plan.backend, **how),
-        progress=progress,
-    )
-    [part] = reduce_segments([plan.segments[number]], job, *sinks)
+    with plan.backend.capped(how["memory_bytes"]):
+        job = Job.of(plan, progress=progress, **how)
+        [part] = reduce_segments([plan.segments[number]], job, *sinks)
     return part
 
 
@@ -201,29 +191,30 @@ def reduce_segments(
     on_ramps: Sink[Ramps] | None = None,
 ) -> list[Part]:
     """Reduce one segment after the other; the next is read, and copied to a GPU, meanwhile."""
-    return [reduce_segment(walk, job, on_rates, on_ramps) for walk in walks_ahead(segments, job)]
+    if not job.plan.from_ramps:
+        return [reduce_rates(segment, job) for segment in segments]
+    return [reduce_ramps(walk, on_rates, on_ramps) for walk in walks_ahead(segments, job)]
 
 
-def reduce_segment(
-    walk: RowWalk,
-    job: Job,
-    on_rates: Sink[Rates] | None = None,
-    on_ramps: Sink[Ramps] | None = None,
-) -> Part:
-    """Reduce one segment; where it already holds rate images, stage 1 is left out."""
-    segment = walk.segment
+def reduce_rates(segment: Segment, job: Job) -> Part:
+    """Reduce a segment that holds rate images already: stage 1 is left out."""
     kept = job.plan.integrations(segment)
-    if not segment.holds_ramps:
 
-        def load(ints: slice) -> Fit:
-            rates = load_rates(segment, kept[ints])
-            return Fit(rates=rates.map(job.backend.to_device))
+    def take(ints: slice) -> Fit:
+        rates = load_rates(segment, kept[ints])
+        return Fit(rates=rates.map(job.backend.to_device))
 
-        return Part(rates_to_extraction(load, len(kept), segment, job), {})
+    return Part(rates_to_extraction(take, len(kept), segment, job), {})
 
+
+def reduce_ramps(
+    walk: RowWalk, on_rates: Sink[Rates] | None = None, on_ramps: Sink[Ramps] | None = None
+) -> Part:
+    """Reduce a segment of raw ramps, walked over its rows."""
+    segment, job = walk.segment, walk.job
     origin = Origin.of(job.plan, segment)
     with nullcontext() if on_ramps is None else on_ramps(origin) as take_ramps:
-        fits = segment_to_rates(walk, job, take_ramps)
+        fits = segment_to_rates(walk, take_ramps)
 
     def take(ints: slice) -> Fit:
         return Fit.of(fits.take(ints))

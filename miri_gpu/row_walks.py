@@ -162,7 +162,7 @@ def _rows_held(segment: Segment, n_halo: int, job: Job) -> int | None:
     The host computes with what the system keeps of a file, where it can. A GPU without room for
     more than the halo of a part gets samples by blocks.
     """
-    room, places = job.workers.room, []
+    room, places = job.room, []
     if not job.fits_memory(segment):
         places.append(room.bytes_of_samples)
     if job.backend.on_gpu:

@@ -16,7 +16,7 @@ from stdatamodels.jwst import datamodels
 from stpipe.config_parser import ConfigObj
 
 from miri_gpu import backend as backends
-from miri_gpu.blocks import Workers
+from miri_gpu.blocks import Workers, memory_to_take
 from miri_gpu.containers import Array, ArrayBundle, Ramps
 from miri_gpu.detector import EXPOSURE_TYPE, FRAME_TIME_S
 from miri_gpu.parameters import Parameters, field_types
@@ -183,7 +183,7 @@ def in_blocks(
     What the function returns, of all integrations, on the host.
     """
     backend = backends.select()
-    workers = Workers.of(backend)
+    workers = Workers.of(backend, memory_to_take(backend))
     everywhere = [backend.to_device(array) for array in shared]
     done: dict[int, Any] = {}
 

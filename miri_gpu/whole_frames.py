@@ -39,7 +39,7 @@ def measure_frames(stretch: Stretch, job: Job) -> MeasuredFrames:
     stretch = replace(stretch, frames=MeasuredFrames(emi=emi))
     first = _measure_block(stretch.part(slice(0, 1)), job)  # shows what there will be
     large = {n: getattr(first, n) for n in _LARGE if getattr(first, n) is not None}
-    store = job.workers.room.store(
+    store = job.room.store(
         {name: ((n_ints, *array.shape[1:]), array.dtype) for name, array in large.items()},
         xp=xp,
     )

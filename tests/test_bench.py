@@ -256,7 +256,7 @@ def test_plain_references_are_those_of_the_files(data):
 def test_all_ways_lead_to_the_same_spectra(plain_observation, data, monkeypatch):
     """By the reduction of real files, of plain ones, and from memory, as is timed."""
     from miri_gpu.plan import make_plan
-    from miri_gpu.reduction import reduce_segment, run_plan
+    from miri_gpu.reduction import reduce_ramps, run_plan
 
     observed = observations.observe(SIZES["tiny"], data)
     for name, value in observed.crds.items():
@@ -269,7 +269,7 @@ def test_all_ways_lead_to_the_same_spectra(plain_observation, data, monkeypatch)
     flux = [run_plan(plan)["flux"] for plan in plans]
     np.testing.assert_array_equal(flux[0].values, flux[1].values)
     samples = source.Source.simulated(SIZES["tiny"], NUMPY)
-    spectra = reduce_segment(samples.walk(), samples.job).extraction
+    spectra = reduce_ramps(samples.walk()).extraction
     np.testing.assert_array_equal(flux[0].values, spectra.flux[:, flux[0]["row"].values])
 
 

@@ -6,13 +6,13 @@ import time
 import pytest
 
 from miri_gpu.backend import Backend
-from miri_gpu.blocks import Workers
+from miri_gpu.blocks import Workers, memory_to_take
 from miri_gpu.errors import BackendError
 
 
 class FakeBackend(Backend):
     def free_memory_bytes(self):
-        return 10 << 30
+        return 1000
 
 
 @pytest.mark.parametrize("n_items", [1, 2, 7, 80, 416])
@@ -48,8 +48,8 @@ def test_an_empty_axis_has_no_blocks():
 
 
 def test_a_gpu_takes_large_blocks_a_cpu_small_ones():
-    gpu = Workers.of(FakeBackend("cupy", None, "", ""))
-    cpu = Workers.of(FakeBackend("numpy", None, "", ""))
+    gpu = Workers.of(FakeBackend("cupy", None, "", ""), 10 << 30)
+    cpu = Workers.of(FakeBackend("numpy", None, "", ""), 10 << 30)
     assert gpu.bytes_per_block > 5 * cpu.bytes_per_block
     assert cpu.bytes_per_block >= cpu.bytes_per_pass > 1 << 16
 
@@ -72,6 +72,13 @@ def test_all_blocks_together_keep_to_the_memory():
         workers = Workers.of(backend, 20 << 20)
         assert workers.n_threads * workers.bytes_per_block <= 20 << 20
         assert Workers.of(backend, 1).cut(0, 2, 100) == [slice(0, 1), slice(1, 2)]
+
+
+@pytest.mark.parametrize(("name", "n_free", "n_given"), [("numpy", 250, 3), ("cupy", 750, 9)])
+def test_processes_share_a_host_but_have_a_gpu_each(name, n_free, n_given):
+    backend = FakeBackend(name, None, "", "")
+    assert memory_to_take(backend, n_sharing=3) == n_free
+    assert memory_to_take(backend, 9, n_sharing=3) == n_given
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])

@@ -9,13 +9,14 @@ import pytest
 from astropy.io import fits
 from shell_cases import STAND_IN, gathered, same
 
-from miri_gpu import reduction, segment_files
+from miri_gpu import segment_files
 from miri_gpu.blocks import Workers
 from miri_gpu.errors import OutputError
+from miri_gpu.job import Job
 from miri_gpu.plan import make_plan
 from miri_gpu.products import reduce_to_directory
 from miri_gpu.ramp_files import ramp_writer
-from miri_gpu.reduction import run_plan
+from miri_gpu.reduction import reduce_job
 from miri_gpu.segment_files import Origin, path_of
 
 SETTINGS = {
@@ -43,7 +44,7 @@ def planned(observation, settings):
     )
 
 
-def save(plan, folder, workers, monkeypatch):
+def save(plan, folder, workers):
     """Reduce with these workers; paths of the ramps, and the rates."""
     rates, paths = [], []
 
@@ -51,9 +52,7 @@ def save(plan, folder, workers, monkeypatch):
         paths.append(path_of(folder, origin.segment, "ramp"))
         return ramp_writer(paths[-1], origin)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(reduction.Workers, "of", lambda *_, **__: workers)
-        run_plan(plan, on_rates=gathered(rates), on_ramps=sink)
+    reduce_job(replace(Job.of(plan), workers=workers), on_rates=gathered(rates), on_ramps=sink)
     return paths, rates
 
 
@@ -61,8 +60,7 @@ def save(plan, folder, workers, monkeypatch):
 def saved(plan, tmp_path_factory):
     """The ramps of a reduction in small blocks, on threads."""
     folder = tmp_path_factory.mktemp("ramps")
-    with pytest.MonkeyPatch.context() as patch:
-        return save(plan, folder, Workers(3, 1_000_003), patch)
+    return save(plan, folder, Workers(3, 1_000_003))
 
 
 def test_the_file_is_named_after_its_segment(saved, observation):
@@ -74,7 +72,7 @@ def test_the_file_is_named_after_its_segment(saved, observation):
 @pytest.mark.parametrize("backend", ["numpy", "standin"])
 def test_the_ramps_do_not_depend_on_blocks_or_backend(plan, saved, tmp_path, monkeypatch, backend):
     other = replace(plan, backend=STAND_IN) if backend == "standin" else plan
-    paths, _ = save(other, tmp_path, Workers(1, 1 << 40), monkeypatch)
+    paths, _ = save(other, tmp_path, Workers(1, 1 << 40))
     for path, expected in zip(paths, saved[0], strict=True):
         for extension in ("SCI", "GROUPDQ", "PIXELDQ", "AVDRKCUR"):
             assert same(fits.getdata(path, extension), fits.getdata(expected, extension))
@@ -110,7 +108,7 @@ def test_the_fit_of_jwst_gives_our_rates(observation, tmp_path, monkeypatch, set
     from jwst.ramp_fitting import RampFitStep
 
     plan = planned(observation, {**OWN_GAIN, **settings})
-    paths, rates = save(plan, tmp_path, Workers(1, 1 << 22), monkeypatch)
+    paths, rates = save(plan, tmp_path, Workers(1, 1 << 22))
     for path, ours in zip(paths, rates, strict=True):
         _, theirs = RampFitStep.call(str(path))
         assert theirs.data.shape == ours.data.shape

@@ -31,12 +31,11 @@ from miri_gpu.groups_in_use import dropped_groups, used_time_s
 from miri_gpu.job import Job
 from miri_gpu.plan import make_plan
 from miri_gpu.products import RATES, ToFiles
-from miri_gpu.progress import SILENT
 from miri_gpu.ramp_blocks import ALL_ROWS
 from miri_gpu.ramps.rscd import FLUX_ESTIMATED
 from miri_gpu.rate_files import load_rates, rate_writer
 from miri_gpu.recipe import named_recipe
-from miri_gpu.reduction import reduce, run_plan
+from miri_gpu.reduction import reduce, reduce_job, run_plan
 from miri_gpu.row_walks import walks_ahead
 from miri_gpu.segment_files import Origin, path_of
 from miri_gpu.segments import open_segment, open_segments
@@ -175,13 +174,11 @@ def planned(segments, references, settings=None, recipe="bright"):
     return make_plan(segments, recipe, settings or {}, "numpy", references, len(segments) == 1)
 
 
-def run_with(plan, monkeypatch, workers):
+def run_with(plan, workers, room=None):
     """Run a plan on these workers; returns the product, and the rates of its segments."""
     rates = []
-    with monkeypatch.context() as patch:
-        patch.setattr(reduction.Workers, "of", lambda *_, **__: workers)
-        dataset = run_plan(plan, on_rates=gathered(rates))
-    return dataset, rates
+    job = replace(Job.of(plan), workers=workers, room=room or Room())
+    return reduce_job(job, on_rates=gathered(rates)), rates
 
 
 def assert_same_products(first, second, but=()):
@@ -210,8 +207,7 @@ def whole(rough, references):
     def get(name):
         if name not in made:
             plan = planned(rough, references, RECIPES[name])
-            with pytest.MonkeyPatch.context() as patch:
-                made[name] = plan, *run_with(plan, patch, Workers(1, 1 << 40))
+            made[name] = plan, *run_with(plan, Workers(1, 1 << 40))
         return made[name]
 
     return get
@@ -237,7 +233,7 @@ def test_the_rough_segments_try_every_step(whole, name):
 )
 def test_results_do_not_depend_on_the_blocks(whole, monkeypatch, name, workers):
     plan, dataset, rates = whole(name)
-    other, other_rates = run_with(plan, monkeypatch, workers)
+    other, other_rates = run_with(plan, workers)
     assert_same_rates(rates, other_rates)
     assert_same_products(dataset, other)
 
@@ -245,8 +241,8 @@ def test_results_do_not_depend_on_the_blocks(whole, monkeypatch, name, workers):
 def test_results_do_not_depend_on_blocks_of_a_single_row(whole, monkeypatch):
     plan = whole("every step")[0]
     plan = replace(plan, segments=plan.segments[1:])
-    dataset, rates = run_with(plan, monkeypatch, Workers(1, 1 << 40))
-    other, other_rates = run_with(plan, monkeypatch, Workers(1, 1))
+    dataset, rates = run_with(plan, Workers(1, 1 << 40))
+    other, other_rates = run_with(plan, Workers(1, 1))
     assert_same_rates(rates, other_rates)
     assert_same_products(dataset, other)
 
@@ -273,7 +269,7 @@ def test_what_does_not_fit_the_memory_is_read_by_rows_and_kept_in_files(
     plan, dataset, rates = whole(name)
     plan = replace(plan, backend=backend or plan.backend)
     room = Room(0, 0, bytes_of_samples=1_000_000, folder=tmp_path)
-    other, other_rates = run_with(plan, monkeypatch, Workers(2, 1_000_003, room=room))
+    other, other_rates = run_with(plan, Workers(2, 1_000_003), room)
     assert_same_rates(rates, other_rates)
     assert_same_products(dataset, other)
     assert list(tmp_path.iterdir()) == []
@@ -291,10 +287,9 @@ def test_rates_are_handed_on_in_blocks(whole, monkeypatch, tmp_path, backend):
         with gather(origin) as take:
             yield lambda ints, part: taken.append((ints, len(part.data))) or take(ints, part)
 
-    workers = Workers(2, 1 << 20, room=Room(0, 0, folder=tmp_path))
-    monkeypatch.setattr(reduction.Workers, "of", lambda *_, **__: workers)
     monkeypatch.setattr(reduction, "_INTS_AT_ONCE", 2)
-    run_plan(replace(plan, backend=backend or plan.backend), on_rates=sink)
+    job = Job.of(replace(plan, backend=backend or plan.backend))
+    reduce_job(replace(job, room=Room(0, 0, folder=tmp_path)), on_rates=sink)
     assert taken == 2 * [(slice(0, 1), 1), (slice(1, 3), 2), (slice(3, 5), 2)]
     assert_same_rates(rates, found)
 
@@ -303,7 +298,7 @@ def test_rates_are_handed_on_in_blocks(whole, monkeypatch, tmp_path, backend):
 def test_a_gpu_computes_the_same_and_meets_no_host_array(whole, monkeypatch, name):
     """On the strict stand-in, which refuses what fails on a GPU."""
     plan, dataset, rates = whole(name)
-    other, other_rates = run_with(replace(plan, backend=STAND_IN), monkeypatch, Workers(1, 8 << 20))
+    other, other_rates = run_with(replace(plan, backend=STAND_IN), Workers(1, 8 << 20))
     assert_same_rates(rates, other_rates)
     assert_same_products(dataset, other)
 
@@ -318,8 +313,8 @@ def test_samples_take_any_way_to_a_gpu(whole, without_kernels, monkeypatch, name
     if by == "compiled code":
         library = LIBRARY if hasattr(LIBRARY, "upload_frames") else pytest.skip("not compiled")
         monkeypatch.setattr(uploads, "kernels", SimpleNamespace(compiled=lambda: library))
-    workers = Workers(2, 1 << 22, backend=plan.backend, room=Room(bytes_of_uploads=n_bytes))
-    other, other_rates = run_with(plan, monkeypatch, workers)
+    workers, room = Workers(2, 1 << 22, backend=plan.backend), Room(bytes_of_uploads=n_bytes)
+    other, other_rates = run_with(plan, workers, room)
     assert_same_rates(rates, other_rates)
     assert_same_products(dataset, other)
 
@@ -337,7 +332,7 @@ def test_a_gpu_without_room_gets_samples_by_blocks(whole, without_kernels, monke
     monkeypatch.setattr(stretches, "upload_array", fail_once)
     with caplog.at_level(logging.WARNING, "miri_gpu"):
         workers = Workers(1, 1 << 22, backend=gpu)
-        other, _ = run_with(replace(plan, backend=gpu), monkeypatch, workers)
+        other, _ = run_with(replace(plan, backend=gpu), workers)
     assert_same_products(dataset, other)
     assert "read by blocks" in caplog.text
 
@@ -354,13 +349,13 @@ def test_a_block_of_frames_that_is_halved_leaves_nothing_behind(whole, monkeypat
 
     monkeypatch.setattr(rates_to_spectra, "clean_frames", fail_in_the_third_pass)
     workers = Workers(1, 1 << 40, bytes_per_pass=2 * rates_to_spectra.BYTES_PER_FRAME)
-    assert_same_products(dataset, run_with(plan, monkeypatch, workers)[0])
+    assert_same_products(dataset, run_with(plan, workers)[0])
     assert next(n_calls) > 3
 
 
 def test_walks_have_an_order(whole):
     plan = whole("bright")[0]
-    job = Job(plan, plan.calibration.to(plan.backend), Workers(1, 1 << 20), SILENT)
+    job = Job.of(plan)
     first, second = walks_ahead(plan.segments, job)
     with pytest.raises(RuntimeError, match="out of turn"):
         second.run(None, None, task="a test")
@@ -824,7 +819,7 @@ def test_a_group_is_dropped_where_every_pixel_of_the_frame_leaves_it(whole, monk
         return frames
 
     monkeypatch.setattr(ramps_to_rates, "measure_frames", watched)
-    _, rates = run_with(plan, monkeypatch, Workers(1, 1 << 40))
+    _, rates = run_with(plan, Workers(1, 1 << 40))
     dq = np.concatenate([r.dq for r in rates])
     assert ((dq & FLUX_ESTIMATED) != 0).any()
     nominal = dropped_groups(plan.recipe, 5, 12, plan.calibration, Readout())
@@ -862,7 +857,7 @@ def test_neighbouring_segments_lend_integrations_without_their_interference(whol
         "_measure_emi",
         lambda *args: calls.append(args[0].segment.number) or measure(*args),
     )
-    run_with(plan, monkeypatch, Workers(1, 1 << 40))
+    run_with(plan, Workers(1, 1 << 40))
     assert sorted(calls) == [1, 2]
 
 
