@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from miri_gpu.backend import namespace
-from miri_gpu.containers import Ramps, Readout
+from miri_gpu.containers import Array, Ramps, Readout
 from miri_gpu.detector import DO_NOT_USE
 from miri_gpu.parameters import Parameters, option
 
@@ -180,14 +180,15 @@ def regroup(ramps: Ramps, *, params: RegroupParams = RegroupParams()) -> Ramps:
     ValueError
         Where an integration has fewer groups than a new one should have.
     """
-    n_ints, n_groups, n_rows, n_cols = ramps.data.shape
-    shape = (*regrouped_shape(n_ints, n_groups, params), n_rows, n_cols)
-    n_used = n_groups - n_groups % params.n_groups
-    return replace(
-        ramps,
-        data=ramps.data[:, :n_used].reshape(shape),
-        groupdq=ramps.groupdq[:, :n_used].reshape(shape),
-    )
+    data, groupdq = (regrouped(array, params) for array in (ramps.data, ramps.groupdq))
+    return replace(ramps, data=data, groupdq=groupdq)
+
+
+def regrouped(array: Array, params: RegroupParams) -> Array:
+    """Cut an array (n_ints, n_groups, ...) as regroup cuts the integrations."""
+    n_ints, n_groups, *image = array.shape
+    shape = (*regrouped_shape(n_ints, n_groups, params), *image)
+    return array[:, : n_groups - n_groups % params.n_groups].reshape(shape)
 
 
 def _kept(name: str, dropped: tuple[int, ...], n: int, what: str) -> tuple[int, ...]:

@@ -122,6 +122,13 @@ def fit_ramps(
     return _fit_by_arrays(used, dark_current, xp=xp)
 
 
+def ignored_groups(n_groups: int, params: RampFitParams) -> list[int]:
+    """The groups before firstgroup and after lastgroup."""
+    first = 0 if params.firstgroup is None else params.firstgroup
+    last = n_groups - 1 if params.lastgroup is None else params.lastgroup
+    return [g for g in range(n_groups) if g < first or g > last]
+
+
 def with_limits(groupdq: Array, dropped: Array | None, params: RampFitParams):
     """Drop the groups before firstgroup and after lastgroup.
 
@@ -140,10 +147,7 @@ def with_limits(groupdq: Array, dropped: Array | None, params: RampFitParams):
     if dropped is None:
         dropped = ((groupdq & DO_NOT_USE) != 0).all(axis=(2, 3))
     dropped = to_host(dropped)
-    n_groups = dropped.shape[1]
-    first = 0 if params.firstgroup is None else params.firstgroup
-    last = n_groups - 1 if params.lastgroup is None else params.lastgroup
-    ignored = [g for g in range(n_groups) if g < first or g > last]
+    ignored = ignored_groups(dropped.shape[1], params)
     if ignored:
         dropped, groupdq = dropped.copy(), groupdq.copy()
         dropped[:, ignored] = True
