@@ -7,7 +7,14 @@ from jump_fit_cases import READOUT, faultless, jwst_jump, read_only, troubled
 from miri_gpu.backend import to_host
 from miri_gpu.detector import DO_NOT_USE, JUMP_DET, NO_GAIN_VALUE, SATURATED
 from miri_gpu.ramps.jump_search import range_by_clipping, range_by_removal
-from miri_gpu.ramps.jumps import JumpParams, clipping_limit, flag_jumps, halo_rows, jump_method
+from miri_gpu.ramps.jumps import (
+    JumpParams,
+    clipping_limit,
+    flag_jumps,
+    halo_rows,
+    jump_method,
+    values_clipped,
+)
 from miri_gpu.ramps.sorted_columns import sorted_columns
 
 PLAIN = {"rejection_threshold": 15.0, "flag_4_neighbors": False}
@@ -177,6 +184,16 @@ def test_the_method_follows_the_groups_in_use():
     assert jump_method(JumpParams(), dropped) == "iterative"
     dropped[3, :62] = True
     assert jump_method(JumpParams(), dropped) == "none"
+
+
+def test_sigma_clipping_has_as_many_values_as_there_are_usable_differences():
+    dropped = np.zeros((4, 8), dtype=bool)
+    dropped[:, -1] = dropped[0, :3] = dropped[1, 5] = True
+    assert values_clipped(JumpParams(only_use_ints=False), dropped) == 3 + 4 + 6 + 6
+    assert values_clipped(JumpParams(), dropped) == 4
+    assert values_clipped(JumpParams(), dropped[:2]) == 2
+    dropped[:, ::2] = True
+    assert values_clipped(JumpParams(), dropped) == 0 == clipping_limit(0) == clipping_limit(1)
 
 
 def test_impossible_settings_are_refused():

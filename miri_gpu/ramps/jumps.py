@@ -122,12 +122,25 @@ def jump_method(params: JumpParams, dropped) -> str:
     return "single_pass" if n_usable - 1 >= params.min_diffs_single_pass else "iterative"
 
 
+def values_clipped(params: JumpParams, dropped) -> int:
+    """Among how many differences, at most, sigma clipping looks for one that stands out.
+
+    Parameters
+    ----------
+    params : JumpParams
+    dropped : (n_ints, n_groups) bool, on the host
+        Groups that are DO_NOT_USE on the whole frame.
+    """
+    usable = ~(dropped[:, 1:] | dropped[:, :-1])
+    return int(usable.sum(axis=0).max() if params.only_use_ints else usable.sum())
+
+
 def clipping_limit(n_values: int) -> float:
-    """How many standard deviations one of n values can at most be away from their mean.
+    """How many standard deviations one of n values can at most be away from their median.
 
     A sigma-clipping threshold beyond this flags nothing, whatever the data.
     """
-    return n_values / math.sqrt(n_values - 1)
+    return n_values / math.sqrt(n_values - 1) if n_values > 1 else 0.0
 
 
 def flag_jumps(
