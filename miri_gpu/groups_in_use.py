@@ -1,4 +1,4 @@
-"""Which groups of an integration a recipe drops, and which are left for the ramp fit."""
+"""Which groups of an integration a recipe drops."""
 
 import numpy as np
 
@@ -7,8 +7,6 @@ from miri_gpu.containers import Array, Readout
 from miri_gpu.ramps import first_frame, groups, last_frame
 from miri_gpu.ramps.rscd import skipped_groups
 from miri_gpu.recipe import Recipe
-from miri_gpu.segment_files import USED_TIME
-from miri_gpu.segments import Segment
 
 
 def dropped_groups(
@@ -49,10 +47,7 @@ def dropped_groups(
 
 def regrouped(dropped: Array, recipe: Recipe) -> Array:
     """Flags of groups, (n_ints, n_groups), cut as the recipe cuts the integrations."""
-    if not recipe.runs("regroup"):
-        return dropped
-    n_new = recipe["regroup"].n_groups
-    return dropped[:, : dropped.shape[1] // n_new * n_new].reshape(-1, n_new)
+    return groups.regrouped(dropped, recipe["regroup"]) if recipe.runs("regroup") else dropped
 
 
 def flags_differ(recipe: Recipe) -> bool:
@@ -67,35 +62,3 @@ def _rscd_groups(recipe: Recipe, n_groups: int, calibration: Calibration | None)
     if reference is None and None in (params.group_skip1, params.group_skip):
         return 0, 0  # rate images, whose reference is not read
     return skipped_groups(n_groups, reference, params=params)
-
-
-def used_groups(
-    recipe: Recipe, segment: Segment, calibration: Calibration | None = None
-) -> np.ndarray:
-    """Which groups of its integrations, or of the parts they are cut into, the ramp fit uses.
-
-    Returns
-    -------
-    (n_ints x n_parts, n_groups) bool
-    """
-    if not segment.holds_ramps:  # whatever was cut into them, rate images are cut no more
-        recipe = recipe.updated({"regroup": {"skip": True}}, "rate images")
-    used = ~dropped_groups(recipe, segment.n_ints, segment.n_groups, calibration, segment.readout)
-    first, last = recipe["ramp_fit"].firstgroup, recipe["ramp_fit"].lastgroup
-    used[:, : first or 0] = False
-    if last is not None:
-        used[:, last + 1 :] = False
-    return used
-
-
-def used_time_s(recipe: Recipe, segment: Segment, calibration: Calibration | None = None) -> float:
-    """Time over which a ramp was fitted, from its first to its last used group [s].
-
-    The median of all integrations, and of the parts they are cut into; of rate images, what their
-    header says, or else what follows from the groups that the recipe drops.
-    """
-    if not segment.holds_ramps and USED_TIME in segment.primary:
-        return segment.primary[USED_TIME]
-    used = used_groups(recipe, segment, calibration)
-    n_steps = used.shape[1] - 1 - used.argmax(axis=1) - used[:, ::-1].argmax(axis=1)
-    return float(np.median(n_steps)) * segment.readout.group_time_s

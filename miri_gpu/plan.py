@@ -15,12 +15,13 @@ import numpy as np
 from miri_gpu import backend as backends
 from miri_gpu.backend import Backend
 from miri_gpu.calibration import Calibration, load_calibration
-from miri_gpu.containers import Readout
 from miri_gpu.errors import RecipeError
-from miri_gpu.groups_in_use import dropped_groups, used_groups, used_time_s
+from miri_gpu.groups_in_use import dropped_groups
 from miri_gpu.integration_times import divided_times
 from miri_gpu.ramps.emi import check_emi
-from miri_gpu.ramps.jumps import clipping_limit, jump_method
+from miri_gpu.ramps.groups import kept_integrations, regrouped_shape
+from miri_gpu.ramps.jumps import JumpParams, clipping_limit, jump_method, values_clipped
+from miri_gpu.ramps.ramp_fit import ignored_groups
 from miri_gpu.rates.outliers import largest_deviation
 from miri_gpu.recipe import Recipe, load_recipe, settings_at_fault
 from miri_gpu.rehearsal import rehearse
@@ -61,29 +62,59 @@ class Plan:
         return self.segments[0].holds_ramps
 
     @property
+    def shape_of_parts(self) -> tuple[int, int]:
+        """How many integrations the recipe makes of one that was observed, and their groups."""
+        n_groups = self.segments[0].n_groups
+        if not (self.from_ramps and self.recipe.runs("regroup")):
+            return 1, n_groups
+        return regrouped_shape(1, n_groups, self.recipe["regroup"])
+
+    @property
     def n_parts(self) -> int:
         """How many integrations the recipe makes of one that was observed."""
-        if not (self.from_ramps and self.recipe.runs("regroup")):
-            return 1
-        return self.segments[0].n_groups // self.recipe["regroup"].n_groups
+        return self.shape_of_parts[0]
 
     def integrations(self, segment: Segment) -> np.ndarray:
         """Indices, in the segment, of the integrations that are not dropped."""
         first = segment.first_integration
         return np.flatnonzero(self.kept[first : first + segment.n_ints])
 
-    def readout(self, segment: Segment) -> Readout:
-        """The segment's readout, of its integrations that are not dropped."""
-        return segment.readout_of(self.integrations(segment))
+    def dropped_groups(self, segment: Segment, integrations: np.ndarray) -> np.ndarray:
+        """Which groups the recipe drops of some integrations of a segment.
 
-    def dropped_groups(self, n_ints: int, readout: Readout) -> np.ndarray:
-        """Which groups the recipe drops of integrations from the one that the readout says."""
-        n_groups = self.segments[0].n_groups
-        return dropped_groups(self.recipe, n_ints, n_groups, self.calibration, readout)
+        Returns
+        -------
+        (n_ints x n_parts, n_groups) bool
+            Of the parts that the integrations are cut into.
+        """
+        recipe, readout = self.recipe, segment.readout_of(integrations)
+        if not self.from_ramps:  # whatever was cut into them, rate images are cut no more
+            recipe = recipe.updated({"regroup": {"skip": True}}, "rate images")
+        n_ints, n_groups = len(integrations), segment.n_groups
+        return dropped_groups(recipe, n_ints, n_groups, self.calibration, readout)
+
+    def used_groups(self, segment: Segment) -> np.ndarray:
+        """Which groups the ramp fit uses of the integrations of a segment that are not dropped.
+
+        Returns
+        -------
+        (n_ints x n_parts, n_groups) bool
+        """
+        used = ~self.dropped_groups(segment, self.integrations(segment))
+        used[:, ignored_groups(used.shape[1], self.recipe["ramp_fit"])] = False
+        return used
 
     def used_time_s(self, segment: Segment) -> float:
-        """Time over which a ramp of a segment was fitted [s]; see :func:`used_time_s`."""
-        return used_time_s(self.recipe, segment, self.calibration)
+        """Time over which a ramp was fitted, from its first to its last used group [s].
+
+        The median of what the segment gives; of rate images, what their header says, or else what
+        follows from the groups that the recipe drops.
+        """
+        if not self.from_ramps and USED_TIME in segment.primary:
+            return segment.primary[USED_TIME]
+        used = self.used_groups(segment)
+        n_steps = used.shape[1] - 1 - used.argmax(axis=1) - used[:, ::-1].argmax(axis=1)
+        return float(np.median(n_steps)) * segment.readout.group_time_s
 
     def integration_numbers(self) -> np.ndarray:
         """Number in the exposure, from 1, of each integration of the product.
@@ -109,6 +140,7 @@ class Plan:
         return divided_times(times, self.n_parts, part_s)
 
 
+@settings_at_fault()
 def make_plan(
     paths: Sequence[str | Path],
     recipe: str | Path | Recipe | None,
@@ -134,16 +166,15 @@ def make_plan(
     if recipe.runs("custom_gain"):
         calibration = calibration.with_gain(recipe["custom_gain"])
     recipe = _without_absent_references(recipe, calibration, segments[0].holds_ramps)
-    kept = kept_integrations(segments, recipe)
-    check_groups(recipe, segments, calibration)
-    with settings_at_fault():
-        rehearse(recipe, segments[0])
-    warn_of_idle_jumps(recipe, segments, calibration)
+    plan = Plan(segments, recipe, calibration, chosen, integrations_in_use(segments, recipe))
+    check_groups(plan)
+    rehearse(recipe, segments[0])
+    warn_of_idle_jumps(plan)
     warn_of_idle_cleaning(recipe)
-    return Plan(segments, recipe, calibration, chosen, kept)
+    return plan
 
 
-def kept_integrations(segments: Sequence[Segment], recipe: Recipe) -> np.ndarray:
+def integrations_in_use(segments: Sequence[Segment], recipe: Recipe) -> np.ndarray:
     """Which integrations of the exposure are not dropped, (n_ints of the exposure,) bool."""
     last = segments[-1]
     n_ints = max(last.first_integration + last.n_ints, last.primary.get("NINTS") or 0)
@@ -151,9 +182,7 @@ def kept_integrations(segments: Sequence[Segment], recipe: Recipe) -> np.ndarray
     if recipe.runs("drop_integrations") and last.primary.get(N_DROPPED):
         log.info("drop_integrations is left out: the rate images have lost theirs already")
     elif recipe.runs("drop_integrations"):
-        dropped = recipe["drop_integrations"].drop_integrations
-        _check_indices("drop_integrations.drop_integrations", dropped, n_ints, "integrations")
-        kept[list(dropped)] = False
+        kept = np.isin(np.arange(n_ints), kept_integrations(n_ints, recipe["drop_integrations"]))
     for segment in segments:
         first = segment.first_integration
         if not kept[first : first + segment.n_ints].any():
@@ -164,60 +193,28 @@ def kept_integrations(segments: Sequence[Segment], recipe: Recipe) -> np.ndarray
     return kept
 
 
-def check_groups(
-    recipe: Recipe, segments: Sequence[Segment], calibration: Calibration | None = None
-) -> None:
-    """Raise RecipeError where the recipe asks for groups that the ramps do not have."""
-    first = segments[0]
-    if not first.holds_ramps and USED_TIME in first.primary:
+def check_groups(plan: Plan) -> None:
+    """Refuse a recipe that asks for groups that the ramps do not have."""
+    recipe, first = plan.recipe, plan.segments[0]
+    if not plan.from_ramps and USED_TIME in first.primary:
         return  # they were dropped, and it is known how many
-    n_groups = first.n_groups
-    if recipe.runs("drop_groups"):
-        params = recipe["drop_groups"]
-        for name in ("drop_groups", "drop_groups_first_integration"):
-            _check_indices(f"drop_groups.{name}", getattr(params, name), n_groups, "groups")
-    n_new = n_groups
-    if first.holds_ramps:
-        _check_emi(recipe, first, calibration)
-        n_new = _regrouped(recipe, first)
-    with settings_at_fault():
-        n_left = min(int(used_groups(recipe, s, calibration).sum(axis=1).min()) for s in segments)
+    if plan.from_ramps and recipe.runs("emicorr"):
+        has_reference = plan.calibration.emicorr is not None
+        check_emi(recipe["emicorr"], first.n_groups, first.readout, has_reference=has_reference)
+    n_parts, n_groups = plan.shape_of_parts
+    if n_lost := first.n_groups - n_parts * n_groups:
+        log.warning(
+            "regroup.n_groups: the last %d of %d groups are left over and lost",
+            n_lost,
+            first.n_groups,
+        )
+    n_left = min(int(plan.used_groups(segment).sum(axis=1).min()) for segment in plan.segments)
     if n_left < 2:
         raise RecipeError(
             "drop_groups.drop_groups, rscd.group_skip, regroup.n_groups, ramp_fit.firstgroup, "
-            "lastgroup: expected "
-            f"to leave at least 2 of {n_new} groups of each integration of {first.path}, "
-            f"got {n_left}"
+            f"lastgroup: expected to leave at least 2 of {n_groups} groups of each integration of "
+            f"{first.path}, got {n_left}"
         )
-
-
-def _check_emi(recipe: Recipe, segment: Segment, calibration: Calibration | None) -> None:
-    if recipe.runs("emicorr"):
-        has_reference = calibration is not None and calibration.emicorr is not None
-        with settings_at_fault():
-            check_emi(
-                recipe["emicorr"], segment.n_groups, segment.readout, has_reference=has_reference
-            )
-
-
-def _regrouped(recipe: Recipe, segment: Segment) -> int:
-    """How many groups an integration has in the end; a warning where some are left over."""
-    n_groups = segment.n_groups
-    if not recipe.runs("regroup"):
-        return n_groups
-    n_new = recipe["regroup"].n_groups
-    if n_new > n_groups:
-        raise RecipeError(
-            f"regroup.n_groups: expected at most the {n_groups} groups of {segment.path}, "
-            f"got {n_new}"
-        )
-    if n_groups % n_new:
-        log.warning(
-            "regroup.n_groups: the last %d of %d groups are left over and lost",
-            n_groups % n_new,
-            n_groups,
-        )
-    return n_new
 
 
 def reference_types(recipe: Recipe, *, from_ramps: bool) -> list[str]:
@@ -246,39 +243,32 @@ def _without_absent_references(
     return recipe.updated(changes, "references")
 
 
-def warn_of_idle_jumps(
-    recipe: Recipe, segments: Sequence[Segment], calibration: Calibration | None = None
-) -> None:
+def warn_of_idle_jumps(plan: Plan) -> None:
     """Say which way of finding jumps a segment gets, and warn where it cannot find any."""
-    if not (segments[0].holds_ramps and recipe.runs("jump")):
+    if not (plan.from_ramps and plan.recipe.runs("jump")):
         return
-    params = recipe["jump"]
-    for segment in segments:
-        dropped = dropped_groups(
-            recipe, segment.n_ints, segment.n_groups, calibration, segment.readout
-        )
+    params = plan.recipe["jump"]
+    for segment in plan.segments:
+        dropped = plan.dropped_groups(segment, plan.integrations(segment))
         method = jump_method(params, dropped)
         log.info("%s: jumps are sought by the method %r", segment.path.name, method)
-        n_ints = len(dropped)
         if method == "none":
             log.warning("%s: too few groups to find jumps", segment.path.name)
-        elif method == "sigma_clipping" and params.rejection_threshold >= clipping_limit(n_ints):
-            log.warning(
-                "%s: jump.rejection_threshold: among %d integrations nothing deviates by more than "
-                "%.1f standard deviations, so that %g finds no jump",
-                segment.path.name,
-                n_ints,
-                clipping_limit(n_ints),
-                params.rejection_threshold,
-            )
+        elif method == "sigma_clipping":
+            _warn_of_idle_clipping(segment, params, values_clipped(params, dropped))
 
 
-def _check_indices(name: str, indices: Sequence[int], n: int, what: str) -> None:
-    for index in indices:
-        if not -n <= index < n:
-            raise RecipeError(
-                f"{name}: expected {what} from {-n} to {n - 1}, as there are {n}, got {index}"
-            )
+def _warn_of_idle_clipping(segment: Segment, params: JumpParams, n_values: int) -> None:
+    limit = clipping_limit(n_values)
+    if params.rejection_threshold >= limit:
+        log.warning(
+            "%s: jump.rejection_threshold: among %d differences nothing deviates by more than "
+            "%.1f standard deviations, so that %g finds no jump",
+            segment.path.name,
+            n_values,
+            limit,
+            params.rejection_threshold,
+        )
 
 
 def warn_of_idle_cleaning(recipe: Recipe) -> None:

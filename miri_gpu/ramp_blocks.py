@@ -97,7 +97,8 @@ def block_of(stretch: Stretch, rows: slice, job: Job) -> Block:
     n_ints, start = len(stretch.integrations), stretch.first_measured
     frames = stretch.frames.cut(slice(start, start + n_ints), rows)
     if frames.dropped is None:
-        dropped = job.backend.xp.asarray(job.plan.dropped_groups(n_ints, stretch.readout))
+        dropped = job.plan.dropped_groups(stretch.segment, stretch.integrations)
+        dropped = job.backend.xp.asarray(dropped)
     else:
         dropped = regrouped(frames.dropped, job.recipe)
     return Block(

@@ -27,7 +27,7 @@ from miri_gpu.blocks import Workers
 from miri_gpu.calibration import Calibration
 from miri_gpu.containers import Readout
 from miri_gpu.errors import BackendError, CalibrationError, MiriGpuError, RecipeError, SegmentError
-from miri_gpu.groups_in_use import dropped_groups, used_time_s
+from miri_gpu.groups_in_use import dropped_groups
 from miri_gpu.job import Job
 from miri_gpu.plan import make_plan
 from miri_gpu.products import RATES, ToFiles
@@ -513,29 +513,6 @@ def test_regrouped_integrations_have_times_of_their_own(rough, references):
         np.testing.assert_allclose(middle, halfway, rtol=0, atol=1e-4 / 86400)
 
 
-def test_groups_left_over_by_regrouping_are_mentioned(rough, references, caplog):
-    planned(rough, references, {"regroup": {"skip": False, "n_groups": 5}})
-    assert "the last 2 of 12 groups are left over" in caplog.text
-
-
-def test_the_time_over_which_ramps_are_fitted(rough, references):
-    segment = open_segment(rough[0])
-    for settings, n_steps in (
-        ({"drop_groups": {"drop_groups": []}}, 11),
-        ({}, 10),
-        ({"drop_groups": {"drop_groups": [0, 1, -1]}}, 8),
-        ({"drop_groups": {"drop_groups": [5]}}, 11),  # a gap does not shorten it
-        ({"ramp_fit": {"firstgroup": 2, "lastgroup": 9}}, 7),
-        ({"regroup": {"skip": False, "n_groups": 6}}, 4.5),  # 5 and 4 steps
-        ({"lastframe": {"skip": False}, "firstframe": {"skip": False}}, 9),
-        ({"rscd": {"skip": False, "group_skip": 3, "group_skip1": 5}}, 7),  # the first is not all
-        ({"drop_groups": {"drop_groups_first_integration": [0, 1, 2, 3]}}, 10),
-    ):
-        recipe = planned(rough, references, settings).recipe
-        used = used_time_s(recipe, segment)
-        assert used == pytest.approx(n_steps * detector.FRAME_TIME_S)
-
-
 def test_the_measured_linearity_needs_no_reference(observation, references, tmp_path):
     for path in references.glob("*.fits"):
         if "linearity" not in path.name:
@@ -766,23 +743,7 @@ def test_steps_without_a_reference_for_this_mode_are_left_out(rough, references,
     assert "emicorr is left out: there is no emicorr reference for this mode" in caplog.text
 
 
-# --- jumps that cannot be found
-
-
-def test_a_threshold_that_clipping_cannot_reach_is_warned_of(rough, references, caplog):
-    settings = {"jump": {"minimum_sigclip_groups": 5}}
-    plan = planned(rough, references, settings)
-    assert "nothing deviates by more than" in caplog.text and "15 finds no jump" in caplog.text
-    caplog.clear()
-    plan_module.warn_of_idle_jumps(
-        plan.recipe.updated({"jump": {"rejection_threshold": 1.5}}, "x"), plan.segments
-    )
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-
-
-def test_too_few_groups_for_jumps_are_warned_of(rough, references, caplog):
-    planned(rough, references, {"drop_groups": {"drop_groups": list(range(10))}})
-    assert "too few groups to find jumps" in caplog.text
+# --- groups that are dropped
 
 
 @pytest.mark.parametrize("first_integration", [0, 5])
@@ -888,7 +849,7 @@ def test_what_was_not_measured_is_absent(whole):
 
 
 def test_dropped_groups_follow_the_regrouping():
-    recipe = plan_module.load_recipe("bright", 12).updated(
+    recipe = named_recipe("bright").updated(
         {"drop_groups": {"drop_groups": [0, -1]}, "regroup": {"skip": False, "n_groups": 5}}, "x"
     )
     expected = np.zeros((6, 5), dtype=bool)
