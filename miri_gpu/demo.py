@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from miri_gpu.groups_in_use import dropped_groups
 from miri_gpu.light_curves import spectroscopic_light_curves, transit_depths
-from miri_gpu.plan import dropped_groups
 from miri_gpu.products import FIGURES, TIME_SERIES, reduce_to_directory
 from miri_gpu.progress import Progress
 from miri_gpu.recipe import Recipe, load_recipe
