@@ -20,6 +20,7 @@ from miri_gpu.numerics import masked_median
 from miri_gpu.ramps_to_rates import Fit
 from miri_gpu.rates.errors import fill_unknown_errors
 from miri_gpu.rates.flat import apply_flat
+from miri_gpu.rates.gain import fill_unknown_gain
 from miri_gpu.rates.outliers import clean_outliers, count_flagged, replace_outliers
 from miri_gpu.rates.trace import fit_trace
 from miri_gpu.segments import Segment
@@ -262,7 +263,7 @@ def _extract(frames: Frames, centres: Array, background: Array, job: Job, exposu
         frames.profile,
         fill_unknown_errors(job.backend.xp.sqrt(frames.var_rnoise)),
         params=replace(params, median_spatial_profile=False),
-        gain=job.calibration.gain,
+        gain=fill_unknown_gain(job.calibration.gain),
         integration_time_s=exposure_time_s,
         background=background,
         centres=centres,

@@ -1,10 +1,10 @@
-"""Gain scale: rates and errors by the factor, variances by its square."""
+"""The gain: scale rates and errors by the factor, variances by its square; fill unknown ones."""
 
 import numpy as np
 from rate_cases import assert_same_rates, random_rates, rate_model
 
 from miri_gpu.backend import to_host
-from miri_gpu.rates.gain import scale_gain
+from miri_gpu.rates.gain import fill_unknown_gain, scale_gain
 
 
 def test_as_the_stsci_step(on_backend, rng):
@@ -21,3 +21,11 @@ def test_as_the_stsci_step(on_backend, rng):
 def test_no_factor_changes_nothing(on_backend, rng):
     rates = random_rates(rng)
     assert_same_rates(scale_gain(on_backend(rates), None), rate_model(rates))
+
+
+def test_an_unknown_gain_is_the_median_of_the_others(on_backend):
+    gain = np.array([[3.0, np.nan, 4.0], [0.0, 8.0, np.inf]], dtype=np.float32)
+    filled = to_host(fill_unknown_gain(on_backend(gain)))
+    np.testing.assert_array_equal(filled, [[3, 4, 4], [4, 8, 4]])
+    assert filled.dtype == np.float32
+    assert np.isnan(fill_unknown_gain(np.full((2, 2), np.nan, dtype=np.float32))).all()

@@ -484,6 +484,18 @@ def test_part_of_an_exposure(rough, references, whole):
     assert same(part["bjd_tdb_mid"].values, whole_product["bjd_tdb_mid"].values[5:])
 
 
+def test_a_pixel_of_unknown_gain_leaves_its_row_a_spectrum(whole):
+    """The pixel's rates are replaced by a model, whose photons need a gain, too."""
+    plan, dataset, _ = whole("optimal")
+    gain = plan.calibration.gain.copy()
+    gain[340, 36] = np.nan
+    found = run_plan(replace(plan, calibration=replace(plan.calibration, gain=gain)))
+    finite = np.isfinite(dataset["flux"].values)
+    row = np.flatnonzero(dataset["row"].values == 340)
+    assert finite[:, row].all() and same(np.isfinite(found["flux"].values), finite)
+    assert np.all(found["flux_error"].values[:, row] < 2 * dataset["flux_error"].values[:, row])
+
+
 def test_integrations_are_dropped_with_their_times(rough, references, whole):
     settings = {"drop_integrations": {"skip": False, "drop_integrations": [0, 6, -1]}}
     dataset = reduce(rough, "bright", settings=settings, backend="numpy", references=references)

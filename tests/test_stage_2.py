@@ -26,7 +26,7 @@ from test_spectra_optimal import twin as optimal_twin
 
 from miri_gpu import backend
 from miri_gpu.background import BackgroundParams
-from miri_gpu.detector import DQ_NAMES
+from miri_gpu.detector import COL_START, DQ_NAMES, N_COLS, N_ROWS, ROW_START
 from miri_gpu.rates.outliers import CleanOutliersParams
 
 stage_2 = pytest.importorskip("miri_gpu.stage_2")
@@ -367,6 +367,20 @@ def test_the_noise_of_an_optimal_extraction_follows_its_arguments(cleaned):
     longer = noise(integration_time_s=4 * 11 * 0.15904)
     assert longer == pytest.approx(usual / 2, rel=1e-4)
     assert noise(background) > 1.02 * usual
+
+
+def test_an_unknown_gain_is_the_median_of_the_subarray(cleaned):
+    model, profile, _ = cleaned
+
+    def extracted(gain):
+        arguments = (model, WAVELENGTHS, profile, 1.0)
+        return stage_2.Extract1DOptimalStep.call(*arguments, override_gain=gain)[1:3]
+
+    gain = gain_of(99.0)
+    rows, cols = slice(ROW_START, ROW_START + N_ROWS), slice(COL_START, COL_START + N_COLS)
+    gain.data[rows, cols] = 3.1
+    gain.data[ROW_START + 300, COL_START + 30 : COL_START + 38] = (np.nan, 0, -1, np.inf) * 2
+    np.testing.assert_array_equal(extracted(gain), extracted(gain_of(3.1)))
 
 
 def test_an_unknown_read_noise_is_that_of_the_neighbours(cleaned):

@@ -11,6 +11,7 @@ from miri_gpu.containers import Array, Spectra
 from miri_gpu.detector import COL_START, ROW_START
 from miri_gpu.numerics import masked_median
 from miri_gpu.rates.errors import fill_unknown_errors
+from miri_gpu.rates.gain import fill_unknown_gain
 from miri_gpu.rates.trace import Trace, TraceParams, fit_trace
 from miri_gpu.segment_files import USED_TIME
 from miri_gpu.spectra.box import (
@@ -142,18 +143,17 @@ class Extract1DOptimalStep(MiriStep):
         return wavelengths, flux, flux_err, trace.sigma
 
     def _gain(self, model) -> np.ndarray:
-        """Gain of the pixels of the model, (n_rows, n_cols) [e-/DN]; its median where unknown."""
+        """Gain of the pixels of the model, (n_rows, n_cols) [e-/DN]; unknown ones filled."""
         with GainModel(self.get_reference_file(model, "gain")) as reference:
             gain = as_float32(reference.data)
-        gain = np.where(np.isfinite(gain), gain, np.nanmedian(gain))
         shape, subarray = model.data.shape[1:], model.meta.subarray
-        if gain.shape == shape:
-            return gain
-        row, col = (
-            default if start is None else start - 1
-            for start, default in ((subarray.ystart, ROW_START), (subarray.xstart, COL_START))
-        )
-        return _cube(gain[row : row + shape[0], col : col + shape[1]], shape, "gain reference")
+        if gain.shape != shape:
+            row, col = (
+                default if start is None else start - 1
+                for start, default in ((subarray.ystart, ROW_START), (subarray.xstart, COL_START))
+            )
+            gain = gain[row : row + shape[0], col : col + shape[1]]
+        return fill_unknown_gain(_cube(gain, shape, "gain reference"))
 
     def _time_s(self, model) -> float:
         if self.integration_time_s is not None:
