@@ -13,7 +13,7 @@ import numpy as np
 from miri_gpu import detector
 from miri_gpu.backend import namespace, to_host
 from miri_gpu.background import evaluate_background, measure_background, subtract_background
-from miri_gpu.containers import Array, ArrayBundle, Rates
+from miri_gpu.containers import Array, ArrayBundle, Rates, Spectra
 from miri_gpu.errors import SegmentError
 from miri_gpu.job import Job
 from miri_gpu.numerics import masked_median
@@ -221,8 +221,8 @@ def extract_frames(frames: Frames, fit: Fit, job: Job, exposure_time_s: float) -
     """
     trace = fit_trace(frames.data, params=job.recipe["trace"])
     background = evaluate_background(frames.background, detector.N_COLS)
-    spectra, params = _extract(frames, trace.centre, background, job, exposure_time_s)
-    aperture = find_aperture(frames.data, trace.centre, params=params)
+    spectra = _extract(frames, trace.centre, background, job, exposure_time_s)
+    aperture = find_aperture(frames.data, trace.centre, params=job.recipe.extraction)
     in_aperture = job.backend.xp.where(aperture.inside, background[..., aperture.columns], 0).sum(
         axis=-1
     )
@@ -252,13 +252,15 @@ def _chi_square(fit: Fit, aperture: Aperture) -> Array | None:
     return xp.where(freedom > 0, total / xp.maximum(freedom, 1), xp.nan)
 
 
-def _extract(frames: Frames, centres: Array, background: Array, job: Job, exposure_time_s: float):
+def _extract(
+    frames: Frames, centres: Array, background: Array, job: Job, exposure_time_s: float
+) -> Spectra:
     params = job.recipe.extraction
     if job.recipe.runs("extract_1d_box"):
         err = fill_unknown_errors(frames.err)
-        return extract_box(frames.data, err, params=params, centres=centres), params
+        return extract_box(frames.data, err, params=params, centres=centres)
     # the median profile, where it is wanted, was taken over all integrations, not this block's
-    spectra = extract_optimal(
+    return extract_optimal(
         frames.data,
         frames.profile,
         fill_unknown_errors(job.backend.xp.sqrt(frames.var_rnoise)),
@@ -268,7 +270,6 @@ def _extract(frames: Frames, centres: Array, background: Array, job: Job, exposu
         background=background,
         centres=centres,
     )
-    return spectra, params
 
 
 def usable_rows(rates: Rates) -> np.ndarray:
