@@ -94,20 +94,20 @@ def read_ramps(stretch: Stretch, rows: slice, job: Job) -> Ramps:
 
 def block_of(stretch: Stretch, rows: slice, job: Job) -> Block:
     """What belongs to some rows, beside their samples, on the device."""
-    n_ints, start = len(stretch.integrations), stretch.first_measured
-    frames = stretch.frames.cut(slice(start, start + n_ints), rows)
-    if frames.dropped is None:
+    start = stretch.first_measured
+    ints = slice(start, start + len(stretch.integrations))
+    if stretch.frames.dropped is None:
         dropped = job.plan.dropped_groups(stretch.segment, stretch.integrations)
         dropped = job.backend.xp.asarray(dropped)
     else:
-        dropped = regrouped(frames.dropped, job.recipe)
+        dropped = regrouped(stretch.frames.dropped[ints], job.recipe)
     return Block(
         recipe=job.recipe,
         calibration=job.calibration.rows(rows),
         readout=stretch.readout,
         dropped=dropped,
         median_gain=job.median_gain,
-        frames=frames,
+        frames=stretch.frames.cut(ints, rows),
         first_row=rows.start,
     )
 

@@ -68,15 +68,11 @@ class FrameCorrections:
     ----------
     emi : EmiModel or None
         The interference in the integrations at hand.
-    dropped : (n_ints, n_groups) bool or None
-        Groups that are DO_NOT_USE in every pixel of the frame, before any regrouping; None where
-        the recipe alone decides them.
     reference_pixels : (n_ints, n_groups, n_rows, n_amplifiers) [DN] or None
     background : background of each group, by row, as measure_background gives it, or None
     """
 
     emi: EmiModel | None = None
-    dropped: Array | None = None
     reference_pixels: Array | None = None
     background: Array | None = None
 

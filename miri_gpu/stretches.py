@@ -20,12 +20,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class MeasuredFrames:
-    """What was measured on the whole frames of successive integrations, as FrameCorrections has it.
+    """What was measured on the whole frames of successive integrations.
 
     Attributes
     ----------
-    emi, dropped : as there, or None
-    kept : Store of reference_pixels and background, or None
+    emi : as FrameCorrections has it, or None
+    dropped : (n_ints, n_groups) bool, or None
+        Groups, as observed, that are DO_NOT_USE in every pixel of the frame; None where the recipe
+        alone decides them.
+    kept : Store of the other FrameCorrections, or None
     """
 
     emi: EmiModel | None = None
@@ -33,10 +36,9 @@ class MeasuredFrames:
     kept: Store | None = None
 
     def cut(self, ints: slice, rows: slice) -> FrameCorrections:
-        """What belongs to some of the integrations and some rows, on the device."""
+        """What corrects some rows of some of the integrations, on the device."""
         return FrameCorrections(
             emi=None if self.emi is None else self.emi.integrations(ints),
-            dropped=None if self.dropped is None else self.dropped[ints],
             **({} if self.kept is None else self.kept.take((ints, slice(None), rows))),
         )
 

@@ -14,7 +14,7 @@ from miri_gpu.containers import Array
 from miri_gpu.groups_in_use import flags_differ
 from miri_gpu.job import Job
 from miri_gpu.ramp_blocks import ALL_ROWS, block_of, read_ramps
-from miri_gpu.ramp_steps import MEASURED_ON_FRAMES, FrameCorrections, apply_steps
+from miri_gpu.ramp_steps import MEASURED_ON_FRAMES, apply_steps
 from miri_gpu.ramps.emi import EmiModel, measure_emi_in_blocks
 from miri_gpu.ramps.reference_pixels import measure_reference_pixels, subtract_reference_pixels
 from miri_gpu.recipe import Recipe
@@ -37,18 +37,14 @@ def measure_frames(stretch: Stretch, job: Job) -> MeasuredFrames:
     if not _measures_after_interference(recipe):
         return MeasuredFrames(emi=emi)
     stretch = replace(stretch, frames=MeasuredFrames(emi=emi))
-    first = _measure_block(stretch.part(slice(0, 1)), job)  # shows what there will be
-    large = {n: getattr(first, n) for n in _LARGE if getattr(first, n) is not None}
-    store = job.room.store(
-        {name: ((n_ints, *array.shape[1:]), array.dtype) for name, array in large.items()},
-        xp=xp,
-    )
-    dropped: dict[int, Array] = {}
+    _, first = _measure_block(stretch.part(slice(0, 1)), job)  # shows what there will be
+    planes = {name: ((n_ints, *array.shape[1:]), array.dtype) for name, array in first.items()}
+    store = job.room.store(planes, xp=xp)
+    dropped: dict[int, Array | None] = {}
 
     def measure(ints: slice) -> None:
-        found = _measure_block(stretch.part(ints), job)
-        store.put(ints, {name: getattr(found, name) for name in large})
-        dropped[ints.start] = found.dropped
+        dropped[ints.start], corrections = _measure_block(stretch.part(ints), job)
+        store.put(ints, corrections)
 
     blocks = _blocks_of_frames(stretch, n_ints, job)
     job.progress.start(f"{stretch.segment.path.name}: whole-frame corrections", len(blocks))
@@ -99,23 +95,31 @@ def _measure_emi(stretch: Stretch, job: Job) -> EmiModel:
     )
 
 
-def _measure_block(stretch: Stretch, job: Job) -> FrameCorrections:
-    """Walk some whole frames through the steps, and keep what the blocks of rows will need."""
+def _measure_block(stretch: Stretch, job: Job) -> tuple[Array | None, dict[str, Array]]:
+    """Walk some whole frames through the steps, and keep what the blocks of rows will need.
+
+    Returns
+    -------
+    dropped : (n_ints, n_groups) bool, or None
+        As MeasuredFrames has it.
+    corrections : dict of name in FrameCorrections to array
+    """
     recipe, xp = job.recipe, job.backend.xp
     ramps, block = read_ramps(stretch, ALL_ROWS, job), block_of(stretch, ALL_ROWS, job)
     ramps = apply_steps(ramps, block, stop="reference_pixel")
-    dropped = drifts = background = None
+    dropped, corrections = None, {}
     if flags_differ(recipe):
         dropped = ((ramps.groupdq & detector.DO_NOT_USE) != 0).all(axis=(2, 3))
     if recipe.runs("reference_pixel"):
         drifts = measure_reference_pixels(ramps, params=recipe["reference_pixel"])
         ramps = subtract_reference_pixels(ramps, drifts)
+        corrections["reference_pixels"] = drifts
     if recipe.runs("group_background_subtract"):
         unusable = ramps.groupdq | (ramps.pixeldq & detector.DO_NOT_USE).astype(xp.uint8)
-        background = measure_background(
+        corrections["background"] = measure_background(
             ramps.data, unusable, params=recipe["group_background_subtract"]
         )
-    return FrameCorrections(dropped=dropped, reference_pixels=drifts, background=background)
+    return dropped, corrections
 
 
 def _blocks_of_frames(stretch: Stretch, n_ints: int, job: Job) -> list[slice]:
@@ -123,5 +127,4 @@ def _blocks_of_frames(stretch: Stretch, n_ints: int, job: Job) -> list[slice]:
     return job.workers.cut(0, n_ints, n_groups * detector.N_ROWS * detector.N_COLS * 4)
 
 
-_LARGE = ("reference_pixels", "background")
 _MEASURED_AFTERWARDS = [step for step in MEASURED_ON_FRAMES if step != "emicorr"]
