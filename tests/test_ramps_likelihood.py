@@ -10,18 +10,14 @@ from miri_gpu.backend import to_host
 from miri_gpu.containers import Ramps, Rates, Readout
 from miri_gpu.detector import DO_NOT_USE, JUMP_DET, NO_GAIN_VALUE, SATURATED
 from miri_gpu.ramps import likelihood_pieces
-from miri_gpu.ramps.likelihood import (
-    LikelihoodParams,
-    fit_ramps_likelihood,
-    flag_jumps_likelihood,
-)
+from miri_gpu.ramps.likelihood import LikelihoodParams, fit_ramps_likelihood
 from miri_gpu.ramps.likelihood_jumps import pair_threshold
 from miri_gpu.ramps.likelihood_sweeps import photon_lag
 
 TIME = READOUT.group_time_s
 AVERAGED = Readout(group_time_s=5 * TIME, n_frames=4, group_gap=1)
 RATE_NAMES = ("data", "err", "var_poisson", "var_rnoise")
-FIT_NAMES = ("chi_square", "degrees_of_freedom", "pedestal", "groupdq")
+FIT_NAMES = ("chi_square", "degrees_of_freedom", "groupdq")
 
 
 def fit(ramps, read_noise, gain, readout=READOUT, dropped=None, dark=None, **settings):
@@ -33,13 +29,6 @@ def fit(ramps, read_noise, gain, readout=READOUT, dropped=None, dark=None, **set
         readout=readout,
         dropped=dropped,
         dark_current=dark,
-    )
-
-
-def flag(ramps, read_noise, gain, dropped=None, **settings):
-    params = LikelihoodParams(**settings)
-    return flag_jumps_likelihood(
-        ramps, read_noise, gain, params=params, readout=READOUT, dropped=dropped
     )
 
 
@@ -203,8 +192,8 @@ def test_jumps_of_dark_ramps_are_found(rng):
 
 def test_the_difference_after_a_flagged_jump_is_used(rng):
     case = faultless(rng, 3, 20, p_jump=0.02)
-    both, flagged = fit(*case), flag(*case)
-    np.testing.assert_array_equal(flagged.groupdq, both.groupdq)
+    both = fit(*case)
+    flagged = dataclasses.replace(case[0], groupdq=both.groupdq)
     again = fit(flagged, *case[1:], find_jumps=False)
     assert (flagged.groupdq & JUMP_DET).any()
     np.testing.assert_array_equal(again.degrees_of_freedom, both.degrees_of_freedom)
@@ -226,7 +215,7 @@ def test_among_two_differences_no_jump_is_found(rng):
 
 
 def slow_fit(samples, rate, noise_dn, gain_value):
-    """Generalised least squares of the samples themselves: pedestal, rate, chi-square, errors."""
+    """Generalised least squares of the samples themselves: rate, chi-square, variances."""
     times = TIME * np.arange(1, len(samples) + 1)
     photons = rate / gain_value * np.minimum(times[:, None], times)
     reading = noise_dn**2 / 2 * np.eye(len(samples))
@@ -237,22 +226,22 @@ def slow_fit(samples, rate, noise_dn, gain_value):
     residuals = samples - pedestal - slope * times
     weights = (spread @ design.T @ inverse)[1]
     variances = [weights @ part @ weights for part in (photons, reading)]
-    return pedestal, slope, residuals @ inverse @ residuals, *variances
+    return slope, residuals @ inverse @ residuals, *variances
 
 
 @pytest.mark.parametrize("rate_dn_s", [3.0, 100.0, 5000.0])
-def test_pedestal_rate_and_chi_square_are_those_of_least_squares(rng, rate_dn_s):
+def test_rate_and_chi_square_are_those_of_least_squares(rng, rate_dn_s):
     ramps, *noise = plain_ramps(rng, rate_dn_s, (1, 12, 1, 20), pedestal=0.0)
     first = fit(ramps, *noise, find_jumps=False)
     guess = np.median(np.diff(ramps.data, axis=1), axis=1).clip(0) / TIME
     for pixel in range(20):
         samples = ramps.data[0, :, 0, pixel].astype(float)
-        _, rate, *_ = slow_fit(samples, guess[0, 0, pixel], 6.0, 4.0)
+        rate, *_ = slow_fit(samples, guess[0, 0, pixel], 6.0, 4.0)
         expected = slow_fit(samples, max(rate, 0.0), 6.0, 4.0)
-        found = [first.pedestal, first.rates.data, first.chi_square]
+        found = [first.rates.data, first.chi_square]
         found += [first.rates.var_poisson, first.rates.var_rnoise]
         np.testing.assert_allclose([a[0, 0, pixel] for a in found], expected, rtol=1e-5, atol=1e-4)
-        assert first.rates.err[0, 0, pixel] ** 2 == pytest.approx(sum(expected[3:]), rel=1e-5)
+        assert first.rates.err[0, 0, pixel] ** 2 == pytest.approx(sum(expected[2:]), rel=1e-5)
 
 
 def test_jumps_are_those_that_improve_chi_square_most(rng):
@@ -315,8 +304,6 @@ def test_known_rates_come_back_with_errors_and_chi_square_of_the_right_size(
     chi_square, dof = found.chi_square.astype(float), found.degrees_of_freedom
     assert abs((chi_square - dof).mean()) < 4 * math.sqrt(2 * dof.mean() / n)
     assert (chi_square - dof).std() == pytest.approx(math.sqrt(2 * dof.mean()), rel=0.05)
-    # the pedestal extrapolates to the reset: its scatter is that of the first sample and the line
-    assert abs(found.pedestal.astype(float).mean() - 9000) < 4 * found.pedestal.std() / math.sqrt(n)
 
 
 def test_the_bias_of_the_median_is_removed(rng):
@@ -356,7 +343,7 @@ def test_jumps_are_found_as_often_as_their_size_says(rng, rate_dn_s):
     for amplitude, expected in ((0, 3e-6), (3, 0.067), (4.5, 0.5), (6, 0.933), (9, 1.0)):
         ramps, *noise = plain_ramps(rng, rate_dn_s, (20, n_groups, 4, 16))
         ramps.data[:, at + 1 :] += np.float32(amplitude * error)
-        jumps = (flag(ramps, *noise, rejection_threshold=sigma).groupdq & JUMP_DET) != 0
+        jumps = (fit(ramps, *noise, rejection_threshold=sigma).groupdq & JUMP_DET) != 0
         n = jumps[:, 0].size
         # the covariance is that of a noisy median, which blurs the threshold a little
         tolerance = 4 * math.sqrt(expected * (1 - expected) / n) + 0.03 * (0 < expected < 1)
@@ -368,7 +355,7 @@ def test_jumps_are_found_as_often_as_their_size_says(rng, rate_dn_s):
 @pytest.mark.parametrize("with_pairs", [False, True])
 def test_false_alarms_are_as_rare_as_the_threshold_says(rng, with_pairs):
     case = plain_ramps(rng, 200.0, (50, 20, 4, 32))
-    jumps = flag(*case, rejection_threshold=3.0, two_differences=with_pairs).groupdq != 0
+    jumps = fit(*case, rejection_threshold=3.0, two_differences=with_pairs).groupdq != 0
     chance = math.erfc(3 / math.sqrt(2))  # of one difference; of one pair, too
     rate = jumps.any(axis=1).mean() / 19
     assert 0.7 * chance < rate < (1.9 if with_pairs else 1.1) * chance
@@ -403,7 +390,7 @@ def test_without_usable_samples_there_is_no_rate(rng):
 
 def assert_no_fit(found, dq):
     assert np.isnan(found.rates.data).all()
-    assert np.isnan(found.chi_square).all() and np.isnan(found.pedestal).all()
+    assert np.isnan(found.chi_square).all()
     assert not any(getattr(found.rates, name).any() for name in RATE_NAMES[1:])
     assert not found.degrees_of_freedom.any()
     assert not (found.groupdq & JUMP_DET).any()
@@ -428,7 +415,7 @@ def test_too_few_groups_and_impossible_settings_are_refused(rng):
         fit(ramps, read_noise, gain, dropped=dropped)
     dropped[:, 3] = False
     with pytest.raises(ValueError, match="got 1"):
-        flag(ramps, read_noise, gain, dropped)
+        fit(ramps, read_noise, gain, dropped=dropped)
     with pytest.raises(ValueError, match=r"likelihood\.rejection_threshold: expected a number"):
         LikelihoodParams(rejection_threshold=0.0)
 
@@ -471,8 +458,6 @@ def test_a_block_of_rows_gives_what_the_frame_gives(rng, monkeypatch):
         )
         part = fit(block, read_noise[rows], gain[rows], dropped=dropped, two_differences=True)
         assert_same_fits(part, whole, rows)
-        jumps = flag(block, read_noise[rows], gain[rows], dropped, two_differences=True)
-        np.testing.assert_array_equal(jumps.groupdq, whole.groupdq[:, :, rows])
 
 
 @pytest.mark.parametrize("settings", [{}, {"two_differences": True}, {"as_stsci": True}], ids=str)
@@ -486,9 +471,8 @@ def test_all_backends_agree_and_leave_their_input_alone(on_backend, rng, setting
         **{name: to_host(getattr(on_device, name)) for name in FIT_NAMES},
     )
     assert_same_fits(found, expected, rtol=1e-6)
-    flagged = flag(*on_backend(*case), **settings).map(to_host)
-    np.testing.assert_array_equal(flagged.groupdq, expected.groupdq)
-    np.testing.assert_array_equal(flagged.pixeldq & NO_GAIN_VALUE != 0, ~(case[2] > 0))
+    no_gain = (found.rates.dq & NO_GAIN_VALUE) != 0
+    np.testing.assert_array_equal(no_gain, np.broadcast_to(~(case[2] > 0), no_gain.shape))
 
 
 @pytest.mark.parametrize("find_jumps", [True, False])
@@ -498,4 +482,3 @@ def test_nothing_is_written_to(rng, find_jumps, debias):
     dropped = read_only(((case[0].groupdq & DO_NOT_USE) != 0).all(axis=(2, 3)))
     dark = read_only(np.ones_like(case[2]))
     fit(*case, dropped=dropped, dark=dark, find_jumps=find_jumps, debias=debias)
-    flag(*case, dropped)

@@ -8,7 +8,7 @@ algorithm of the STScI ramp_fit step (jwst 3.0, stcal 1.20), its second product,
 integration.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from miri_gpu.backend import namespace
@@ -61,9 +61,6 @@ class LikelihoodFit:
         NaN where there is no rate.
     degrees_of_freedom : (n_ints, n_rows, n_cols) int16
         Expected value of chi_square: differences used, less one; 0 where there is no rate.
-    pedestal : (n_ints, n_rows, n_cols) float32 [DN]
-        The line at the time of the reset, as the first usable group sees it; NaN where there is
-        no rate.
     groupdq : (n_ints, n_groups, n_rows, n_cols) uint8
         The flags of the ramps, with JUMP_DET where a jump was found.
     """
@@ -71,7 +68,6 @@ class LikelihoodFit:
     rates: Rates
     chi_square: Array
     degrees_of_freedom: Array
-    pedestal: Array
     groupdq: Array
 
 
@@ -148,36 +144,6 @@ def fit_ramps_likelihood(
     return _finish(fits, groupdq, pixeldq, xp=xp)
 
 
-def flag_jumps_likelihood(
-    ramps: Ramps,
-    read_noise: Array,
-    gain: Array,
-    *,
-    params: LikelihoodParams,
-    readout: Readout,
-    dropped: Array | None = None,
-) -> Ramps:
-    """Flag the jumps that the likelihood fit finds, and fit nothing.
-
-    Parameters and errors are those of `fit_ramps_likelihood`, whose `groupdq` this gives.
-
-    Returns
-    -------
-    Ramps
-        The same data; JUMP_DET in groupdq, and NO_GAIN_VALUE and DO_NOT_USE in pixeldq where the
-        gain is not positive.
-    """
-    xp = namespace(ramps.data, ramps.groupdq, ramps.pixeldq, read_noise, gain)
-    groups = groups_in_use(ramps.groupdq, dropped, params.as_stsci)
-    noise = (read_noise, gain, None)
-    groupdq = ramps.groupdq.copy()
-    params = replace(params, find_jumps=True)
-    for piece in cut_ramps(ramps, noise, groups, readout, params.as_stsci, xp=xp):
-        used, _ = _search(piece, params, readout, xp=xp)
-        _flag(groupdq, piece, used, xp=xp)
-    return replace(ramps, groupdq=groupdq, pixeldq=_with_bad_gain(ramps.pixeldq, gain, xp=xp))
-
-
 @dataclass(frozen=True, eq=False)
 class _LineFits:
     """Fitted lines, (n_ints, n_rows, n_cols) or (n_ramps,) each; NaN where there is no fit."""
@@ -187,7 +153,6 @@ class _LineFits:
     var_poisson: Array
     var_rnoise: Array
     chi_square: Array
-    pedestal: Array
     degrees_of_freedom: Array
 
 
@@ -241,27 +206,11 @@ def _fit(piece, used, rise, readout, *, xp) -> _LineFits:
         "var_poisson": rise / piece.gain * by_photons / time**2,
         "var_rnoise": piece.read_var * by_reading / time**2,
         "chi_square": climbed.chi_square(xp=xp),
-        "pedestal": _pedestal(piece, climbed.slope, covariance, descent.residuals, readout, xp=xp),
     }
     return _LineFits(
         **{name: xp.where(known, value, xp.nan) for name, value in values.items()},
         degrees_of_freedom=xp.where(known, n_used - 1, 0),
     )
-
-
-def _pedestal(piece, slope, covariance, residuals, readout, *, xp):
-    """Value of the line at the reset, from the first good sample.
-
-    The noise that this sample shares with the difference after it is known from how that one
-    deviates, and taken out.
-    """
-    first = xp.argmax(piece.good, axis=0)
-    frames = readout.drop_frames1 + (readout.n_frames + 1) / 2  # from the reset to the first group
-    n_times = piece.groups.start + first + frames * readout.frame_time_s / readout.group_time_s
-    sample = xp.take_along_axis(piece.data, first[None], axis=0)[0]
-    after = xp.minimum(first, residuals.shape[0] - 1)
-    residual = xp.take_along_axis(residuals, after[None], axis=0)[0]
-    return sample - slope * n_times - covariance.neighbour * residual
 
 
 def _finish(fits, groupdq, pixeldq, *, xp) -> LikelihoodFit:
@@ -279,7 +228,6 @@ def _finish(fits, groupdq, pixeldq, *, xp) -> LikelihoodFit:
         rates=Rates(data=xp.where(none, unknown, fits.data), dq=dq, **rates),
         chi_square=xp.where(none, unknown, fits.chi_square),
         degrees_of_freedom=xp.where(none, xp.int16(0), fits.degrees_of_freedom),
-        pedestal=xp.where(none, unknown, fits.pedestal),
         groupdq=groupdq,
     )
 

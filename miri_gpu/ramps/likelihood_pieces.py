@@ -23,10 +23,7 @@ class RampPiece:
     ----------
     ints, groups, rows : slice
         Where the piece is in the cube.
-    data : (n_groups, n_ramps) float32 [DN]
     differences : (n_groups - 1, n_ramps) float32 [DN]
-    good : (n_groups, n_ramps) bool
-        Whether a sample may be used, be it after a jump.
     used : (n_groups - 1, n_ramps) bool
         Whether a difference may be used.
     read_var, gain, dark_rise : (n_ramps,) float64
@@ -37,9 +34,7 @@ class RampPiece:
     ints: slice
     groups: slice
     rows: slice
-    data: Array
     differences: Array
-    good: Array
     used: Array
     read_var: Array
     gain: Array
@@ -74,18 +69,20 @@ def cut_ramps(ramps, noise, groups, readout, as_stsci, *, xp) -> Iterator[RampPi
     n_samples = _SAMPLES_ON_CPU if xp.__name__ == "numpy" else _SAMPLES_ON_GPU
     images = _noise_images(*noise, readout, xp=xp)
     for ints, rows in _cuts(ramps.data.shape, n_samples):
-        data, flags = (
-            xp.ascontiguousarray(xp.moveaxis(cube[ints, groups, rows], 1, 0))
-            for cube in (ramps.data, ramps.groupdq)
-        )
-        n_groups, *shape = data.shape
-        data, flags = data.reshape(n_groups, -1), flags.reshape(n_groups, -1)
-        per_ramp = (xp.broadcast_to(image[rows], shape).reshape(-1) for image in images)
-        differences = data[1:] - data[:-1]
-        harmless = 0 if as_stsci else JUMP_DET | PERSISTENCE
-        good = ((flags & (0xFF ^ harmless)) == 0) & ~xp.isnan(data)
-        used = good[1:] & good[:-1] & ((flags[1:] & JUMP_DET) == 0)
-        yield RampPiece(ints, groups, rows, data, differences, good, used, *per_ramp)
+        yield _piece(ramps, images, (ints, groups, rows), as_stsci, xp=xp)
+
+
+def _piece(ramps, images, place, as_stsci, *, xp) -> RampPiece:
+    data, flags = (
+        xp.ascontiguousarray(xp.moveaxis(cube[place], 1, 0)) for cube in (ramps.data, ramps.groupdq)
+    )
+    n_groups, *shape = data.shape
+    data, flags = data.reshape(n_groups, -1), flags.reshape(n_groups, -1)
+    per_ramp = (xp.broadcast_to(image[place[-1]], shape).reshape(-1) for image in images)
+    harmless = 0 if as_stsci else JUMP_DET | PERSISTENCE
+    good = ((flags & (0xFF ^ harmless)) == 0) & ~xp.isnan(data)
+    used = good[1:] & good[:-1] & ((flags[1:] & JUMP_DET) == 0)
+    return RampPiece(*place, data[1:] - data[:-1], used, *per_ramp)
 
 
 def _noise_images(read_noise, gain, dark_current, readout, *, xp):

@@ -139,18 +139,15 @@ def climb(differences, used, covariance, *, xp) -> Climb:
 
 
 @dataclass(frozen=True, eq=False)
-class Descent(PerRamp):
-    """What the sweep down the ramps leaves.
+class Descent:
+    """What the sweep down the ramps leaves, (n_ramps,) float64 each.
 
     Attributes
     ----------
-    residuals : (n_diffs, n_ramps) float64 [1/DN]
-        The inverse covariance times the differences' deviations from the line.
-    squares, products : (n_ramps,) float64
+    squares, products
         Sum of the squared weights of the differences in the slope, and of each times the next.
     """
 
-    residuals: Array
     squares: Array
     products: Array
 
@@ -158,18 +155,14 @@ class Descent(PerRamp):
 def descend(climbed, used, covariance, *, xp) -> Descent:
     """Sweep down the ramps, for what the slope alone does not need."""
     n_diffs, n_ramps = used.shape
-    slope = climbed.slope
-    residuals = xp.empty(used.shape, dtype=xp.float64)
     squares, products = xp.zeros(n_ramps), xp.zeros(n_ramps)
-    weight, residual, from_next = 0.0, 0.0, 0.0
+    weight, from_next = 0.0, 0.0
     for i in reversed(range(n_diffs)):
         if i + 1 < n_diffs:
             from_next = link(covariance, used, climbed.inverse_pivot, i + 1)
         last = weight
         weight = climbed.ones[i] - from_next * last
-        residual = climbed.values[i] - slope * climbed.ones[i] - from_next * residual
-        residuals[i] = residual
         squares += weight * weight
         products += weight * last
     norm = climbed.c * climbed.c
-    return Descent(residuals, squares / norm, products / norm)
+    return Descent(squares / norm, products / norm)
