@@ -28,7 +28,8 @@ from bench.options import chosen, computed_by, options, report
 from bench.sizes import SIZES, shape
 from bench.source import Source
 from miri_gpu.backend import Backend
-from miri_gpu.recipe import SECTIONS, Recipe, load_recipe, parse_settings
+from miri_gpu.recipe import Recipe, load_recipe, parse_settings
+from miri_gpu.sections import SECTIONS
 from miri_gpu.simulate import SimulationSettings
 
 STEPS = ("stage1", "stage2", "all")

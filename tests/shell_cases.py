@@ -49,8 +49,7 @@ def gathered(found: list):
     def sink(_):
         blocks = []
         yield lambda _, rates: blocks.append(rates.map(to_host))
-        names = [name for name, plane in vars(blocks[0]).items() if plane is not None]
-        found.append(Rates(**{n: np.concatenate([getattr(b, n) for b in blocks]) for n in names}))
+        found.append(Rates.concatenated(blocks))
 
     return sink
 
