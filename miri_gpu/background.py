@@ -4,6 +4,7 @@ The background is kept small: along the columns it is a level, a straight line, 
 line) a value for each column. `evaluate_background` spreads it over the columns.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -129,6 +130,50 @@ def measure_background(
     return levels if params.smoothing_length is None else _smooth(levels, params)
 
 
+def background_error(
+    err: Array, dq: Array | None = None, *, params: BackgroundParams | None = None
+) -> Array:
+    """Standard deviation of a measured background, which all pixels of a row have in common.
+
+    Parameters
+    ----------
+    err : (..., n_rows, n_cols) float
+        Standard deviations of the pixels, which are independent. NaN takes no part.
+    dq : unsigned integers that broadcast against `err`, or None
+        As `measure_background` takes it.
+    params : BackgroundParams or GroupBackgroundParams
+
+    Returns
+    -------
+    (..., n_rows, n_cols or 1) float32
+        NaN where no pixel has a say.
+    """
+    xp = namespace(err, dq)
+    params = BackgroundParams() if params is None else params
+    left, right = _regions(params, err.shape[-1])
+    pixels, flags = _gathered(err, left, right, xp=xp), _gathered(dq, left, right, xp=xp)
+    good = xp.isfinite(pixels)
+    if flags is not None:
+        good &= (flags & DO_NOT_USE) == 0
+    square = xp.where(good, pixels * pixels, 0)
+    if params.method == "col_wise":
+        n_left = err[..., left].shape[-1]
+        sides = (slice(None, n_left), slice(n_left, None))
+        of_left, of_right = (
+            _variance_of_median(square[..., side], good[..., side], (-1,), xp=xp) for side in sides
+        )
+        left_column, right_column = _middles(params)
+        share = (xp.arange(err.shape[-1]) - left_column) / (right_column - left_column)
+        variance = (1 - share) ** 2 * of_left + share**2 * of_right
+    else:
+        axes = (-2, -1) if params.method == "constant" else (-1,)
+        variance = _variance_of_median(square, good, axes, xp=xp)
+        variance = xp.broadcast_to(variance, (*err.shape[:-1], 1))
+    if params.smoothing_length is not None and params.method != "constant":
+        variance = variance * _share_of_median(2 * _radius(params) + 1)
+    return xp.sqrt(variance).astype(xp.float32)
+
+
 def evaluate_background(background: Array, n_cols: int) -> Array:
     """Background at every pixel, (..., n_rows, n_cols), from what `measure_background` returned.
 
@@ -181,18 +226,43 @@ def _gathered(frames: Array | None, left: slice, right: slice, *, xp) -> Array |
     return xp.concatenate([frames[..., left], frames[..., right]], axis=-1)
 
 
-def _lines(left: Array, right: Array, params: BackgroundParams, *, xp) -> Array:
-    """Value at column 0 and slope of the lines through the levels at the regions' mid-columns."""
-    left_column = (params.bkg_col_left_start + params.bkg_col_left_end) / 2
-    right_column = (params.bkg_col_right_start + params.bkg_col_right_end) / 2
-    if left_column == right_column:
+def _variance_of_median(square, good, axes, *, xp) -> Array:
+    """Variance of the median of good values with these variances; the axes are kept."""
+    n = good.sum(axis=axes, keepdims=True)
+    mean = square.sum(axis=axes, keepdims=True, dtype=xp.float64) / xp.where(n > 0, n, xp.nan)
+    return mean * _share_of_median(n)
+
+
+def _share_of_median(n):
+    """Variance of a median of n normal values over that of one of them.
+
+    That of their mean times pi / 2 where they are many, and 1 for a single one; off by 2 % between.
+    """
+    return (math.pi / 2) / (n - 1 + math.pi / 2)
+
+
+def _middles(params: BackgroundParams) -> tuple[float, float]:
+    """The regions' mid-columns."""
+    left = (params.bkg_col_left_start + params.bkg_col_left_end) / 2
+    right = (params.bkg_col_right_start + params.bkg_col_right_end) / 2
+    if left == right:
         raise ValueError(
             f"{params.step}.bkg_col_right_start, bkg_col_right_end: expected a region with "
-            f"another middle than the left one's ({left_column:g}) for col_wise"
+            f"another middle than the left one's ({left:g}) for col_wise"
         )
+    return left, right
+
+
+def _lines(left: Array, right: Array, params: BackgroundParams, *, xp) -> Array:
+    """Value at column 0 and slope of the lines through the levels at the regions' mid-columns."""
+    left_column, right_column = _middles(params)
     slope = (right - left) / (right_column - left_column)
     return xp.stack([left - slope * left_column, slope], axis=-1)
 
 
 def _smooth(background: Array, params: BackgroundParams) -> Array:
-    return moving_median(background, radius=(params.smoothing_length - 1) // 2, axis=-2)
+    return moving_median(background, radius=_radius(params), axis=-2)
+
+
+def _radius(params: BackgroundParams) -> int:
+    return (params.smoothing_length - 1) // 2

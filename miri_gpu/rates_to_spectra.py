@@ -12,7 +12,12 @@ import numpy as np
 
 from miri_gpu import detector
 from miri_gpu.backend import namespace, to_host
-from miri_gpu.background import evaluate_background, measure_background, subtract_background
+from miri_gpu.background import (
+    background_error,
+    evaluate_background,
+    measure_background,
+    subtract_background,
+)
 from miri_gpu.containers import Array, ArrayBundle, Rates, Spectra
 from miri_gpu.errors import SegmentError
 from miri_gpu.job import Job
@@ -42,6 +47,8 @@ class Frames(ArrayBundle):
     var_rnoise : (n_ints, n_rows, n_cols) float32 [(DN/s)^2]
     background : (n_ints, n_rows, n_terms) float32 [DN/s]
         What was subtracted, as `measure_background` gives it.
+    background_err : (n_ints, n_rows, n_cols or 1) float32 [DN/s] or None
+        Its standard deviation, where it was measured.
     profile : (n_ints, n_rows, n_cols) float32 or None
         Spatial profile, of sum 1 in each row, where the extraction is optimal.
     n_outliers : (n_ints, n_rows, 5) int32
@@ -54,6 +61,7 @@ class Frames(ArrayBundle):
     err: Array
     var_rnoise: Array
     background: Array
+    background_err: Array | None
     profile: Array | None
     n_outliers: Array
     n_jumps: Array
@@ -188,12 +196,14 @@ def clean_frames(rates: Rates, job: Job) -> Frames:
     if recipe.runs("flat_field"):
         rates = apply_flat(rates, calibration.flat, calibration.flat_err, calibration.flat_dq)
     data = rates.data
-    background = xp.zeros((*data.shape[:2], 1), dtype=xp.float32)
+    background, background_err = xp.zeros((*data.shape[:2], 1), dtype=xp.float32), None
     if recipe.runs("background_subtract"):
+        params = recipe["background_subtract"]
+        background_err = background_error(rates.err, rates.dq, params=params)
         background = measure_background(
             data,
             rates.dq,
-            params=recipe["background_subtract"],
+            params=params,
             clean=partial(replace_outliers, params=recipe["clean_outliers"]),
         )
         data = subtract_background(data, background)
@@ -208,6 +218,7 @@ def clean_frames(rates: Rates, job: Job) -> Frames:
         err=rates.err,
         var_rnoise=rates.var_rnoise,
         background=background,
+        background_err=background_err,
         profile=profile,
         n_outliers=count_flagged(dq),
         n_jumps=((rates.dq & detector.JUMP_DET) != 0).sum(axis=(1, 2)),
@@ -258,7 +269,13 @@ def _extract(
     params = job.recipe.extraction
     if job.recipe.runs("extract_1d_box"):
         err = fill_unknown_errors(frames.err)
-        return extract_box(frames.data, err, params=params, centres=centres)
+        return extract_box(
+            frames.data,
+            err,
+            params=params,
+            background_err=frames.background_err,
+            centres=centres,
+        )
     # the median profile, where it is wanted, was taken over all integrations, not this block's
     return extract_optimal(
         frames.data,
@@ -268,6 +285,7 @@ def _extract(
         gain=fill_unknown_gain(job.calibration.gain),
         integration_time_s=exposure_time_s,
         background=background,
+        background_err=frames.background_err,
         centres=centres,
     )
 

@@ -67,6 +67,8 @@ _BRIGHT: dict[str, dict[str, Any]] = {
         "bkg_col_right_end": 68,
     },
     "extract_1d_box": {"aperture_center": 36, "aperture_left_width": 4, "aperture_right_width": 4},
+    # an integration's own profile follows its noise, of which the errors know nothing
+    "extract_1d_optimal": {"median_spatial_profile": True},
     "align_spectra": {"align_spectra": False},
 }
 _FAINT = {

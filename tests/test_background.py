@@ -7,6 +7,7 @@ from miri_gpu.backend import to_host
 from miri_gpu.background import (
     BackgroundParams,
     GroupBackgroundParams,
+    background_error,
     evaluate_background,
     measure_background,
     subtract_background,
@@ -158,3 +159,31 @@ def test_impossible_regions_are_named():
         measure_background(np.ones((1, 2, 72)), params=same)
     with pytest.raises(ValueError, match="method: expected one of constant, row_wise, col_wise"):
         BackgroundParams(method="none")
+
+
+@pytest.mark.parametrize("smoothing_length", [None, 1, 5, 11])
+@pytest.mark.parametrize("method", METHODS)
+def test_its_error_is_its_scatter(on_backend, method, smoothing_length):
+    params = BackgroundParams(method=method, smoothing_length=smoothing_length)
+    rng = np.random.default_rng(7)
+    err = np.full((4000, 12, 72), 3.0, np.float32)
+    data = rng.normal(50, err).astype(np.float32)
+    dq = np.zeros((12, 72), np.uint32)
+    dq[:, [9, 60]] = 1  # take no part
+    dq[:, 12] = 4  # does
+    err[:, :, 65] = data[:, :, 65] = np.nan
+    found = to_host(background_error(*on_backend(err, dq), params=params))
+    background = evaluate_background(measure_background(data, dq, params=params), 72)
+    inner = slice(5, 7)  # a window of 11 rows is whole
+    scatter = background[:, inner].std(axis=0)
+    np.testing.assert_allclose(
+        np.broadcast_to(found, data.shape)[0, inner, 30:45], scatter[:, 30:45], rtol=0.08
+    )
+    assert found.dtype == np.float32 and np.ptp(found, axis=0).max() == 0
+
+
+def test_its_error_is_unknown_where_that_of_all_pixels_is(on_backend):
+    err = np.ones((2, 5, 72), np.float32)
+    err[1, 3] = np.nan
+    found = to_host(background_error(on_backend(err)))
+    assert np.isnan(found[1, 3]).all() and np.isnan(found).sum() == 1

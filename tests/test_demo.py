@@ -6,6 +6,7 @@ from click.testing import CliRunner
 
 from miri_gpu import cli, demo
 from miri_gpu.demo import run_demo
+from miri_gpu.light_curves import spectroscopic_light_curves
 from miri_gpu.progress import SILENT
 from miri_gpu.timeseries import load_timeseries
 
@@ -50,6 +51,15 @@ def test_the_scatter_is_that_of_the_noise(done):
     ratios = np.array([band.noise_ratio for band in done[0].bands])
     assert abs(ratios.mean() - 1) < 0.1
     assert np.all((ratios > 0.75) & (ratios < 1.3))
+
+
+def test_the_errors_of_the_flux_are_those_of_the_noise(done):
+    """The product's own errors, with the noise of the subtracted background, beside the truth's."""
+    curves = spectroscopic_light_curves(load_timeseries(done[0].product), demo.BAND_EDGES_UM)
+    stated = np.sqrt((curves["flux_error"] ** 2).mean("integration_number"))
+    relative = stated / curves["flux"].median("integration_number")
+    expected = [band.expected_scatter for band in done[0].bands]
+    np.testing.assert_allclose(relative, expected, rtol=0.06)
 
 
 def test_a_faint_star_comes_back_too(tmp_path, monkeypatch):

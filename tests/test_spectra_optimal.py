@@ -87,6 +87,21 @@ def test_pulls_have_unit_width(light):
     assert abs(pulls.mean()) < 0.05
 
 
+def test_an_error_that_the_pixels_of_a_row_share_is_known():
+    rng = np.random.default_rng(5)
+    data, profile, background = scene(200, 100, rng, light=3000.0)
+    data = data + rng.normal(0, 2.0, (200, 100, 1))
+    kinds = {"gain": GAIN, "integration_time_s": TIME_S, "background": background}
+    noise = np.full((100, 72), READ_NOISE)
+    known = extract_optimal(
+        data, profile, noise, background_err=np.full((200, 100, 1), 2.0), **kinds
+    )
+    pulls = (known.flux - 3000.0) / known.flux_err
+    assert abs(pulls.std() - 1) < 0.03
+    unknown = extract_optimal(data, profile, noise, **kinds)
+    assert (unknown.flux_err < 0.9 * known.flux_err).all()
+
+
 def test_is_less_noisy_than_the_box():
     data, profile, background = scene(100, 50, np.random.default_rng(4), light=100.0)
     noise = np.full((50, 72), READ_NOISE)

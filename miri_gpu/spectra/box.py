@@ -36,6 +36,7 @@ def extract_box(
     err: Array,
     *,
     params: Extract1DBoxParams | None = None,
+    background_err: Array | None = None,
     centres: Array | None = None,
 ) -> Spectra:
     """Sum each row over the aperture.
@@ -46,6 +47,8 @@ def extract_box(
         Frames, and the standard deviations of their pixels. A NaN in the aperture makes the sum
         unknown: replace bad pixels before.
     params : Extract1DBoxParams
+    background_err : (n_ints, n_rows, n_cols or 1) float [DN/s], or None
+        Standard deviation of what was subtracted, which the pixels of a row share. None = 0.
     centres : (n_ints,) float [column], or None
         Centre of the trace in each integration, for `gaussian_fits`.
 
@@ -64,14 +67,17 @@ def extract_box(
     -----
     ExoTiC-MIRI's Extract1DBoxStep: columns rint(centre - left) .. rint(centre + right).
     """
-    xp = namespace(data, err, centres)
+    xp = namespace(data, err, background_err, centres)
     params = Extract1DBoxParams() if params is None else params
     aperture = find_aperture(data, centres, params=params)
     noise = aperture.cut(err)
     noise *= noise
+    variance = noise.sum(axis=0)
+    if background_err is not None:
+        variance += aperture.cut(xp.broadcast_to(background_err, data.shape)).sum(axis=0) ** 2
     return Spectra(
         flux=_where_complete(aperture.cut(data).sum(axis=0), aperture, xp=xp),
-        flux_err=_where_complete(xp.sqrt(noise.sum(axis=0)), aperture, xp=xp),
+        flux_err=_where_complete(xp.sqrt(variance), aperture, xp=xp),
     )
 
 

@@ -36,6 +36,7 @@ def extract_optimal(
     gain: float | Array,
     integration_time_s: float,
     background: Array | None = None,
+    background_err: Array | None = None,
     centres: Array | None = None,
 ) -> Spectra:
     """Sum each row over the aperture, with the weights of Horne 1986, table 1, steps 4 to 8.
@@ -54,6 +55,8 @@ def extract_optimal(
         Time over which the charge of the rates was collected.
     background : (n_ints, n_rows, n_cols) float [DN/s], or None
         What was subtracted: its photons are noise too. None = 0.
+    background_err : (n_ints, n_rows, n_cols or 1) float [DN/s], or None
+        Standard deviation of what was subtracted, which the pixels of a row share. None = 0.
     centres : (n_ints,) float [column], or None
         Centre of the trace in each integration, for `gaussian_fits`.
 
@@ -69,7 +72,7 @@ def extract_optimal(
         Where gain or integration time are not positive, a constant aperture leaves the detector,
         or `gaussian_fits` comes without centres.
     """
-    xp = namespace(data, profile, read_noise, gain, background, centres)
+    xp = namespace(data, profile, read_noise, gain, background, background_err, centres)
     params = Extract1DOptimalParams() if params is None else params
     electrons_per_rate = _positive(gain, "gain") * _positive(
         integration_time_s, "integration_time_s"
@@ -77,11 +80,13 @@ def extract_optimal(
     aperture = find_aperture(data, centres, params=params)
     if params.median_spatial_profile:
         profile = masked_median(profile, axis=0)[None]
+    shared = xp.zeros(1) if background_err is None else background_err
     flux, flux_var = _weighted_sum(
         aperture.cut(data),
         _normalised(aperture.cut(profile), xp=xp),
         aperture.cut(read_noise) ** 2,
         0.0 if background is None else aperture.cut(background),
+        aperture.cut(xp.broadcast_to(shared, data.shape)),
         _columns_first(electrons_per_rate, aperture.columns),
         xp=xp,
     )
@@ -93,11 +98,19 @@ def extract_optimal(
 
 
 def _weighted_sum(
-    data: Array, profile: Array, read_var: Array, background: Array, q: Array | float, *, xp
+    data: Array,
+    profile: Array,
+    read_var: Array,
+    background: Array | float,
+    background_err: Array,
+    q: Array | float,
+    *,
+    xp,
 ) -> tuple[Array, Array]:
     """Optimal flux of each row and its variance; D, P, V0, S and Q of Horne's table 1.
 
-    All have the columns of the aperture first.
+    All have the columns of the aperture first. The background's error, which pixels share, adds up
+    with their weights.
     """
     flux = data.sum(axis=0)  # step 4
     variance = read_var + xp.abs(flux * profile + background) / q  # step 6
@@ -106,7 +119,8 @@ def _weighted_sum(
     weight = xp.where(lit, profile / xp.where(variance != 0, variance, xp.nan), 0.0)  # step 8
     norm = (profile * weight).sum(axis=0)
     norm = xp.where(norm > 0, norm, xp.nan)
-    return (weight * data).sum(axis=0) / norm, profile.sum(axis=0) / norm
+    shared = (weight * background_err).sum(axis=0) / norm
+    return (weight * data).sum(axis=0) / norm, profile.sum(axis=0) / norm + shared * shared
 
 
 def _normalised(profile: Array, *, xp) -> Array:
