@@ -31,7 +31,7 @@ def make_product(n_ints, *, duration_s=10.0):
         wavelength=wavelength,
         times=dict.fromkeys(names, time),
         integration_number=np.arange(1, n_ints + 1),
-        provenance=Provenance(target="WASP-0", program="1234"),
+        provenance=Provenance(target="WASP-0", program="1234", observation="005"),
         flux=flux.astype("f4"),
         flux_error=np.full(shape, 10, "f4"),
         background=np.full(shape, 60, "f4"),
@@ -81,7 +81,7 @@ def test_axes_are_labelled_with_units(plot):
     bottom = figure.axes[1 if plot is plots.plot_median_spectrum else 0]
     bottom = figure.axes[2] if plot is plots.plot_shifts else bottom
     assert any(unit in bottom.get_xlabel() for unit in ("(h)", "(min)", "(s)", "(µm)"))
-    assert "WASP-0 · program 1234" in figure.axes[0].get_title(loc="left")
+    assert "WASP-0 · program 1234 · observation 005" in figure.axes[0].get_title(loc="left")
 
 
 @pytest.mark.parametrize("plot", PLOTS)

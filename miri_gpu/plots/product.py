@@ -163,11 +163,9 @@ def _finish(figure: "Figure", panels: list["Axes"], dataset: "xarray.Dataset") -
 
 
 def _title(dataset: "xarray.Dataset") -> str:
-    names = [dataset.attrs.get("target"), dataset.attrs.get("program")]
-    known = [str(name) for name in names[:1] if name]
-    if names[1]:
-        known.append(f"program {names[1]}")
-    return " · ".join([*known, "MIRI LRS slitless"])
+    names = {"target": "", "program": "program ", "observation": "observation "}
+    known = [what + dataset.attrs[n] for n, what in names.items() if dataset.attrs.get(n)]
+    return " · ".join([*known, "MIRI LRS"])
 
 
 def _elapsed(dataset: "xarray.Dataset") -> tuple[np.ndarray, str]:
