@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 
@@ -106,6 +107,22 @@ def test_many_integrations_are_drawn_as_points_and_means():
     every, means = (line.get_ydata() for line in figure.axes[0].lines[:2])
     assert (len(every), len(means)) == (450, 90)
     np.testing.assert_allclose(means, every.reshape(90, 5).mean(axis=1))
+    named = legend_of(figure)
+    assert named[0].startswith("each integration")
+    assert named[1:] == ["mean of 5"]
+
+
+def test_a_slope_does_not_lift_the_scatter():
+    level, sloped = make_product(1000), make_product(1000)
+    sloped["flux"].values[:] += np.arange(-500, 500)[:, None] * 1e-3 * level["flux"].values.mean(0)
+    noises = [legend_of(plots.plot_white_light_curve(product))[0] for product in (level, sloped)]
+    (scatter, expected), (same, _) = (map(int, re.findall(r"(\d+) ppm", text)) for text in noises)
+    assert same == pytest.approx(scatter, abs=5)
+    assert scatter == pytest.approx(expected, rel=0.15)
+
+
+def legend_of(figure):
+    return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
 
 
 @pytest.mark.parametrize(("duration_s", "unit"), [(1.6, "(s)"), (30.0, "(min)"), (600.0, "(h)")])

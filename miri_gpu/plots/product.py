@@ -54,16 +54,21 @@ def plot_white_light_curve(dataset: "xarray.Dataset") -> "Figure":
     )
     time, _ = _elapsed(dataset)
     flux, error = curve["flux"].values, curve["flux_error"].values
+    label = f"each integration ({_noise(curve)})"
     n_per_bin = -(-len(flux) // _MAX_POINTS)
     if n_per_bin > 1:
-        axes.plot(time, flux, ".", ms=1.5, color=GREY, alpha=0.4, rasterized=True, zorder=1)
+        grey = {"color": GREY, "alpha": 0.4, "rasterized": True, "zorder": 1}
+        axes.plot(time, flux, ".", ms=1.5, label=label, **grey)
         time, flux = _binned(time, n_per_bin), _binned(flux, n_per_bin)
-        error = _binned(error, n_per_bin) / np.sqrt(n_per_bin)
-    axes.errorbar(time, flux, error, fmt="o", ms=3, color=BLUE, elinewidth=0.8, capsize=0, zorder=2)
+        error, label = _binned(error, n_per_bin) / np.sqrt(n_per_bin), f"mean of {n_per_bin}"
+    blue = {"color": BLUE, "elinewidth": 0.8, "capsize": 0, "zorder": 2}
+    axes.errorbar(time, flux, error, fmt="o", ms=3, label=label, **blue)
     axes.set_ylabel(f"Relative flux, {low:g}–{high:g} µm")
     axes.yaxis.get_major_formatter().set_useOffset(False)
     axes.margins(x=0.02, y=0.08)
-    note(axes, _noise_note(curve))
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom, top + 0.1 * (top - bottom))  # room for the legend, where it hides no data
+    axes.legend(loc="upper left", ncols=2)
     return _finish(figure, [axes], dataset)
 
 
@@ -226,9 +231,13 @@ def _scatter(values: np.ndarray) -> float:
     return float(np.std(known)) if known.size else float("nan")
 
 
-def _noise_note(curve: "xarray.Dataset") -> str:
-    """Scatter from one integration to the next, which no transit touches, and what is expected."""
-    steps = np.diff(curve["flux"].values)
-    scatter = 1.4826 * median_of_known(np.abs(steps), axis=0) / np.sqrt(2) if steps.size else np.nan
+def _noise(curve: "xarray.Dataset") -> str:
+    """Scatter of an integration about the mean of its neighbours, and what is expected.
+
+    A second difference does not see a slope, such as ingress; it has 6 times the variance of a
+    single value.
+    """
+    bends = np.diff(curve["flux"].values, 2)
+    scatter = 1.4826 * median_of_known(np.abs(bends), axis=0) / np.sqrt(6) if bends.size else np.nan
     expected = median_of_known(curve["flux_error"].values, axis=0)
-    return f"point-to-point scatter {1e6 * scatter:.0f} ppm, expected {1e6 * expected:.0f} ppm"
+    return f"scatter about neighbours {1e6 * scatter:.0f} ppm, expected {1e6 * expected:.0f} ppm"
