@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from threading import Lock
 from typing import Any
@@ -59,9 +60,10 @@ def map_in_processes(
     results: dict[int, Any] = {}
     waiting = list(enumerate(items))[::-1]
     try:
-        for number in range(min(n_workers, len(items))):
-            ours, worker = _started(gpus[number % len(gpus)] if gpus else None)
-            workers[ours] = worker, progress.another()
+        with _interrupts_held():
+            for number in range(min(n_workers, len(items))):
+                ours, worker = _started(gpus[number % len(gpus)] if gpus else None)
+                workers[ours] = worker, progress.another()
         for connection in workers:  # all of them import meanwhile
             _tell(connection, function)
             _tell(connection, waiting.pop())
@@ -87,14 +89,13 @@ def map_in_processes(
 def _started(gpu: str | None) -> tuple[Connection, multiprocessing.Process]:
     """A new process that waits for what it is told, and the way to tell it.
 
-    It sees one GPU, of which it may ask with its first breath; an interrupt never reaches it, which
-    is for the process that starts it.
+    It sees one GPU, of which it may ask with its first breath.
     """
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     ours, theirs = context.Pipe()
     level = logging.getLogger("miri_gpu").getEffectiveLevel()
     worker = context.Process(target=_work, args=(theirs, level), daemon=True)
-    with _environment(_VISIBLE_GPUS, gpu), _interrupts_held():
+    with _environment(_VISIBLE_GPUS, gpu):
         worker.start()
     theirs.close()
     return ours, worker
@@ -117,10 +118,14 @@ def _environment(name: str, value: str | None) -> Iterator[None]:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Hold back interrupts, where the system can: a process that is started inherits that."""
+    """Hold back interrupts, where the system can.
+
+    Processes that are started inherit that: interrupts are for the one that starts them.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    resource_tracker.ensure_running()  # whose start would let them through
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

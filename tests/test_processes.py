@@ -4,6 +4,8 @@ import functools
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -119,6 +121,30 @@ def test_processes_that_die_while_they_start_are_one_too(tmp_path, monkeypatch):
     function = functools.partial(square, unused=bytes(1 << 20))
     with pytest.raises(MiriGpuError, match=r"workers: expected a process .* it ended"):
         map_in_processes(function, [1, 2], 2, SILENT)
+
+
+def blocked(_, progress):
+    return signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+STARTS = """
+import sys
+from test_processes import SILENT, blocked, map_in_processes, signal
+if __name__ == "__main__":
+    masks = map_in_processes(blocked, range(4), 2, SILENT)
+    sys.exit(not all(signal.SIGINT in mask for mask in masks))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs masks of signals")
+def test_interrupts_are_for_the_process_that_starts_the_others(tmp_path):
+    """From the first on, of a program that has started none before."""
+    (tmp_path / "starts.py").write_text(STARTS)
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    run = subprocess.run(
+        [sys.executable, "starts.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert run.returncode == 0
 
 
 def test_an_error_that_cannot_travel_is_told():
