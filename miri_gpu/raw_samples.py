@@ -7,9 +7,12 @@ Ramps that were written by a pipeline are float32 already.
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, Thread
+from typing import BinaryIO
 
 import numpy as np
 
@@ -52,9 +55,29 @@ class SampleFile:
 
     def mapped(self) -> np.ndarray:
         """The samples as they lie on disk: nothing is read before it is looked at."""
-        return np.memmap(
-            self.path, dtype=self.dtype, mode="r", offset=self.offset, shape=self.shape
-        )
+        with self._readable():
+            return np.memmap(
+                self.path, dtype=self.dtype, mode="r", offset=self.offset, shape=self.shape
+            )
+
+    @contextmanager
+    def opened(self) -> Iterator[BinaryIO]:
+        """The file, to be read without a buffer.
+
+        Raises
+        ------
+        SegmentError
+            Where it cannot be read.
+        """
+        with self._readable(), self.path.open("rb", buffering=0) as file:
+            yield file
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SegmentError(f"{self.path}: cannot be read ({error.strerror or error})") from None
 
     def read_rows(self, rows: slice, integrations: np.ndarray) -> np.ndarray:
         """Read some rows of some integrations, and as little as possible beside them.
@@ -63,7 +86,7 @@ class SampleFile:
         """
         places, n_bytes = self.frames(rows, integrations)
         read = np.empty((len(places), n_bytes), dtype=np.uint8)
-        with self.path.open("rb", buffering=0) as file:
+        with self.opened() as file:
             for start in range(0, len(places), _FRAMES_AHEAD):
                 wanted = range(start, min(start + _FRAMES_AHEAD, len(places)))
                 if hasattr(os, "posix_fadvise"):

@@ -90,7 +90,7 @@ def upload_rows(
         )  # fmt: skip
         _check(error, samples)
 
-    with samples.path.open("rb", buffering=0) as file:
+    with samples.opened() as file:
         _on_threads(send, -(-len(places) // n_at_once), backend)
     return uploaded
 

@@ -1,5 +1,8 @@
 """Samples as they lie on disk: read by rows, and decoded."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -73,3 +76,10 @@ def test_a_file_that_loses_its_end_while_it_is_read_is_an_error(observation, tmp
         file.truncate(samples.offset + samples.n_bytes - 100)
     with pytest.raises(SegmentError, match="truncated while it was read"):
         samples.read_rows(slice(410, 416), np.arange(samples.shape[0]))
+
+
+def test_a_file_that_is_gone_is_named(observation):
+    samples = replace(open_segment(observation.segments[0]).samples, path=Path("gone_uncal.fits"))
+    for read in (samples.mapped, lambda: samples.read_rows(slice(0, 2), np.arange(1))):
+        with pytest.raises(SegmentError, match=r"gone_uncal\.fits: cannot be read \(No such file"):
+            read()
