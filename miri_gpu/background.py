@@ -147,6 +147,12 @@ def background_error(
     -------
     (..., n_rows, n_cols or 1) float32
         NaN where no pixel has a say.
+
+    Notes
+    -----
+    Rows are taken for independent, as whoever adds them up in quadrature does. A background that is
+    smoothed along them has smaller errors than these in a single row, and these in a sum of many;
+    of that of a whole frame (`constant`), which all rows share, a sum knows too little.
     """
     xp = namespace(err, dq)
     params = BackgroundParams() if params is None else params
@@ -170,7 +176,8 @@ def background_error(
         variance = _variance_of_median(square, good, axes, xp=xp)
         variance = xp.broadcast_to(variance, (*err.shape[:-1], 1))
     if params.smoothing_length is not None and params.method != "constant":
-        variance = variance * _share_of_median(2 * _radius(params) + 1)
+        n_rows = 2 * _radius(params) + 1
+        variance = variance * n_rows * _share_of_median(n_rows)
     return xp.sqrt(variance).astype(xp.float32)
 
 

@@ -212,7 +212,9 @@ def with_custom_linearity(job: Job) -> Job:
         lambda stretch: MeasuredFrames(emi=emi_of(stretch, job)),
         task=f"{segment.path.name}: non-linearity",
     )
-    found = calibrate_kept(lambda ints: tuple(store.take(ints).values()), shape, params=params)
+    found = calibrate_kept(
+        lambda ints: tuple(store.take(ints).values()), shape, params=params, xp=xp
+    )
     coefficients = found.coefficients
     if not bool(xp.isfinite(coefficients).all()):
         raise SegmentError(

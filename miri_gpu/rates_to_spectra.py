@@ -197,13 +197,15 @@ def clean_frames(rates: Rates, job: Job) -> Frames:
         rates = apply_flat(rates, calibration.flat, calibration.flat_err, calibration.flat_dq)
     data = rates.data
     background, background_err = xp.zeros((*data.shape[:2], 1), dtype=xp.float32), None
+    for step in ("group_background_subtract", "background_subtract"):  # the last one's stays
+        if recipe.runs(step):
+            background_err = background_error(rates.err, rates.dq, params=recipe[step])
+            background_err = fill_unknown_errors(background_err)
     if recipe.runs("background_subtract"):
-        params = recipe["background_subtract"]
-        background_err = background_error(rates.err, rates.dq, params=params)
         background = measure_background(
             data,
             rates.dq,
-            params=params,
+            params=recipe["background_subtract"],
             clean=partial(replace_outliers, params=recipe["clean_outliers"]),
         )
         data = subtract_background(data, background)

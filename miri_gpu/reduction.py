@@ -128,7 +128,7 @@ def run_plan(
 
         job = with_custom_linearity(job)
         backend.release_memory()  # the others may want it
-        how["n_sharing"] = n_processes
+        how = {**how, "n_sharing": n_processes}
         one = functools.partial(_reduce_apart, plan=job.plan, how=how, sinks=(on_rates, on_ramps))
         numbers = range(len(plan.segments))
         return assemble(job, map_in_processes(one, numbers, n_processes, progress, backend.gpus()))

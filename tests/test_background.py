@@ -161,25 +161,40 @@ def test_impossible_regions_are_named():
         BackgroundParams(method="none")
 
 
-@pytest.mark.parametrize("smoothing_length", [None, 1, 5, 11])
-@pytest.mark.parametrize("method", METHODS)
-def test_its_error_is_its_scatter(on_backend, method, smoothing_length):
-    params = BackgroundParams(method=method, smoothing_length=smoothing_length)
+def noise(n_rows):
+    """Frames of noise, their errors, and flags: some pixels take no part."""
     rng = np.random.default_rng(7)
-    err = np.full((4000, 12, 72), 3.0, np.float32)
+    err = np.full((3000, n_rows, 72), 3.0, np.float32)
     data = rng.normal(50, err).astype(np.float32)
-    dq = np.zeros((12, 72), np.uint32)
-    dq[:, [9, 60]] = 1  # take no part
+    dq = np.zeros((n_rows, 72), np.uint32)
+    dq[:, [9, 60]] = 1
     dq[:, 12] = 4  # does
     err[:, :, 65] = data[:, :, 65] = np.nan
+    return data, err, dq
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_its_error_is_its_scatter(on_backend, method):
+    params = BackgroundParams(method=method)
+    data, err, dq = noise(8)
     found = to_host(background_error(*on_backend(err, dq), params=params))
     background = evaluate_background(measure_background(data, dq, params=params), 72)
-    inner = slice(5, 7)  # a window of 11 rows is whole
-    scatter = background[:, inner].std(axis=0)
-    np.testing.assert_allclose(
-        np.broadcast_to(found, data.shape)[0, inner, 30:45], scatter[:, 30:45], rtol=0.08
-    )
+    scatter = background.std(axis=0)[:, 30:45]
+    found_there = np.broadcast_to(found, data.shape)[0, :, 30:45]
+    np.testing.assert_allclose(found_there, scatter, rtol=0.08)
     assert found.dtype == np.float32 and np.ptp(found, axis=0).max() == 0
+
+
+@pytest.mark.parametrize("smoothing_length", [None, 1, 5, 11])
+@pytest.mark.parametrize("method", ["row_wise", "col_wise"])
+def test_rows_add_up_in_quadrature_smoothed_or_not(on_backend, method, smoothing_length):
+    params = BackgroundParams(method=method, smoothing_length=smoothing_length)
+    data, err, dq = noise(60)
+    found = to_host(background_error(*on_backend(err, dq), params=params))
+    background = evaluate_background(measure_background(data, dq, params=params), 72)
+    scatter = background[..., 36].sum(axis=1).std()
+    expected = np.sqrt((np.broadcast_to(found, data.shape)[0, :, 36] ** 2).sum())
+    assert scatter == pytest.approx(expected, rel=0.12)
 
 
 def test_its_error_is_unknown_where_that_of_all_pixels_is(on_backend):

@@ -228,7 +228,7 @@ def test_the_rough_segments_try_every_step(whole, name):
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize(
     "workers",
-    [Workers(1, 100_000), Workers(3, 1_000_003)],
+    [Workers(1, 300_000), Workers(3, 1_000_003)],
     ids=["small blocks", "odd blocks on threads"],
 )
 def test_results_do_not_depend_on_the_blocks(whole, monkeypatch, name, workers):
@@ -687,6 +687,23 @@ def test_rows_without_a_usable_pixel_are_refused_by_number(rough, references, tm
         SegmentError, [rough[0], path], "bright", settings=settings, references=references
     )
     assert str(path) in message and message.endswith("rows 200 to 201, 250")
+
+
+def test_a_row_without_background_has_the_error_of_its_neighbours(
+    saved_rates, references, tmp_path
+):
+    """Its flux is that of a replaced row, so its error must be known, too."""
+
+    def spoil(hdus):
+        for columns in (slice(12, 22), slice(50, 68)):
+            hdus["SCI"].data[:, 200, columns] = hdus["ERR"].data[:, 200, columns] = np.nan
+            hdus["DQ"].data[:, 200, columns] |= 1
+
+    files = [edited(path, tmp_path / path.name, change=spoil) for path in saved_rates("bright")]
+    dataset = reduce(files, "bright", backend="numpy", references=references)
+    known = np.isfinite(dataset["flux"].values)
+    assert known[:, dataset["row"].values == 200].all()
+    assert np.array_equal(known, np.isfinite(dataset["flux_error"].values))
 
 
 def test_rate_images_of_nan_are_refused(saved_rates, references, tmp_path):

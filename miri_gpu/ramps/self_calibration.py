@@ -167,7 +167,7 @@ def calibrate_linearity(
         groupdq = xp.zeros(data.shape, dtype=xp.uint8)
     kept = ramps_used(data, groupdq, params=params)
     return calibrate_kept(
-        lambda ints: tuple(array[ints] for array in kept), kept[0].shape, params=params
+        lambda ints: tuple(array[ints] for array in kept), kept[0].shape, params=params, xp=xp
     )
 
 
@@ -206,6 +206,7 @@ def calibrate_kept(
     shape: tuple[int, ...],
     *,
     params: CustomLinearityParams,
+    xp,
 ) -> LinearityCalibration:
     """The same as `calibrate_linearity`, of what `ramps_used` gave, wherever that is kept.
 
@@ -215,11 +216,12 @@ def calibrate_kept(
         Gives their data and groupdq; called for all of them, several times.
     shape : (n_ints, n_groups, n_rows_used, n_cols_used) of all
     params : CustomLinearityParams
+    xp : module that the arrays belong to
     """
     fit_groups, derive_groups = _group_ranges(params, shape[1])
     n_at_once = max(1, _RAMPS_AT_ONCE // math.prod(shape[2:]))
     blocks = [slice(i, i + n_at_once) for i in range(0, shape[0], n_at_once)]
-    group = namespace(*take(blocks[0])).arange(shape[1])
+    group = xp.arange(shape[1])
     in_fit = (group >= derive_groups.start) & (group < derive_groups.stop)
     in_line = (group >= fit_groups.start) & (group < fit_groups.stop)
     is_joint = params.linear_truth == "joint"
