@@ -229,9 +229,9 @@ def parameter_options(cls):
 def simulate_observation(directory, overwrite, quiet, **settings):
     """Write a known observation into DIRECTORY: segments, a local CRDS cache, and the truth."""
     from miri_gpu import progress
-    from miri_gpu.simulate import simulate
+    from miri_gpu.simulate import TRUTH, simulate
 
-    if (directory / "truth.nc").exists() and not overwrite:
+    if (directory / TRUTH).exists() and not overwrite:
         raise OutputError(
             f"{directory}: holds another simulation; choose another directory or give --overwrite"
         )

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from miri_gpu.errors import OutputError
 from miri_gpu.groups_in_use import dropped_groups
 from miri_gpu.light_curves import spectroscopic_light_curves, transit_depths
 from miri_gpu.products import FIGURES, TIME_SERIES, reduce_to_directory
 from miri_gpu.progress import Progress
 from miri_gpu.recipe import Recipe, load_recipe
-from miri_gpu.simulate import Observation, SimulationSettings, simulate
+from miri_gpu.simulate import TRUTH, Observation, SimulationSettings, simulate
 
+OBSERVATION = "observation"
 BAND_EDGES_UM = (5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0)
 SETTINGS = SimulationSettings(n_ints=120, n_groups=12, n_segments=2)
 
@@ -69,10 +71,20 @@ def run_demo(
     """Simulate an observation, reduce it and compare with the truth.
 
     Everything goes into the directory: the observation into `observation/`, the products beside.
+
+    Raises
+    ------
+    OutputError
+        Where the directory holds anything but an earlier demonstration, which is replaced.
     """
+    if any(directory.glob("*")) and not (directory / OBSERVATION / TRUTH).exists():
+        raise OutputError(
+            f"{directory}: expected a new directory or an earlier demo, got other files; "
+            "choose another directory with --output"
+        )
     progress.start("simulation", settings.n_ints)
     observation = simulate(
-        directory / "observation", settings, progress=lambda done, n: progress.advance()
+        directory / OBSERVATION, settings, progress=lambda done, n: progress.advance()
     )
     dataset = reduce_to_directory(
         observation.segments,

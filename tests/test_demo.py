@@ -101,6 +101,17 @@ def test_it_may_be_run_again_in_the_same_place(tmp_path, monkeypatch):
     assert result.product.exists()
 
 
+def test_a_place_with_anything_else_is_left_alone(tmp_path):
+    """A real reduction, above all."""
+    (tmp_path / "timeseries.nc").write_text("precious")
+    result = CliRunner().invoke(cli.main, ["demo", "-o", str(tmp_path)])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"miri-gpu: error: {tmp_path}: expected a new directory or")
+    assert len(result.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["timeseries.nc"]
+    assert (tmp_path / "timeseries.nc").read_text() == "precious"
+
+
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     result = CliRunner().invoke(cli.main, ["demo", "-o", str(tmp_path / "file")])

@@ -4,8 +4,15 @@
 would love to know.
 """
 
-from miri_gpu.simulate.observation import Observation, simulate
+from miri_gpu.simulate.observation import TRUTH, Observation, simulate
 from miri_gpu.simulate.settings import SimulationSettings
 from miri_gpu.simulate.truth import expected_flux, expected_flux_error
 
-__all__ = ["Observation", "SimulationSettings", "expected_flux", "expected_flux_error", "simulate"]
+__all__ = [
+    "TRUTH",
+    "Observation",
+    "SimulationSettings",
+    "expected_flux",
+    "expected_flux_error",
+    "simulate",
+]

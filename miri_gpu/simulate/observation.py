@@ -14,6 +14,8 @@ from miri_gpu.simulate.segments import segment_name, write_segment
 from miri_gpu.simulate.settings import SimulationSettings
 from miri_gpu.simulate.true_detector import TrueDetector, build_detector
 
+TRUTH = "truth.nc"  # written last: where it is, the observation is whole
+
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
@@ -92,7 +94,7 @@ def simulate(
         segments=tuple(segments),
         crds_path=cache,
         crds_context=crds_cache.CONTEXT,
-        truth=truth.write_truth(directory / "truth.nc", scene, detector, settings, rays),
+        truth=truth.write_truth(directory / TRUTH, scene, detector, settings, rays),
     )
 
 
