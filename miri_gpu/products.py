@@ -199,6 +199,9 @@ def logged(verbose: bool):
     except MiriGpuError as error:
         package.error("%s", error)
         raise
+    except (KeyboardInterrupt, SystemExit):  # the latter from a batch system
+        package.error("interrupted")
+        raise
     except BaseException:
         package.exception("stopped")
         raise

@@ -92,7 +92,8 @@ def test_a_directory_with_a_time_series_is_complete(observation, tmp_path, monke
     with pytest.raises(error):
         reduce_into(tmp_path, observation)
     assert {path.name for path in tmp_path.iterdir()} == {"reduce.log", "recipe.toml"}
-    assert "in the figures" in (tmp_path / "reduce.log").read_text()
+    expected = "interrupted" if error is KeyboardInterrupt else "in the figures"
+    assert expected in (tmp_path / "reduce.log").read_text()
 
 
 def test_bad_input_writes_nothing(observation, tmp_path):
@@ -132,6 +133,15 @@ def test_the_log_keeps_what_came_before_its_file(tmp_path):
     assert text.index("early") < text.index("watch out") < text.index("late")
     assert text.count("late") == 1 and "detail" not in text
     assert "stop here" in text
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_is_one_line_of_the_log(tmp_path, error):
+    with pytest.raises(error), logged(verbose=False) as log_to:
+        log_to(tmp_path / "a.log")
+        raise error(143)
+    (line,) = (tmp_path / "a.log").read_text().splitlines()
+    assert line.endswith(" ERROR   interrupted")
 
 
 def test_a_verbose_log_has_the_details(tmp_path):
