@@ -1,8 +1,9 @@
 """A reduction into a directory: time series, figures, recipe, log; if wanted, rates and ramps."""
 
 import logging
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from logging.handlers import MemoryHandler
@@ -28,6 +29,8 @@ LOG = "reduce.log"
 FIGURES = "figures"
 RATES = "rates"
 RAMPS = "ramps"
+UNFINISHED = "reduce.unfinished"  # where all of them are made
+_KINDS = {RATES: "rateints", RAMPS: "ramp"}  # with which the names of the files in them end
 
 log = logging.getLogger(__name__)
 
@@ -51,30 +54,36 @@ def reduce_to_directory(
 ) -> "xarray.Dataset":
     """Reduce an observation and write all its products; see `miri_gpu.reduce` for the arguments.
 
-    Nothing is written before the input is known to be good; the time series comes last, so that a
-    directory that holds one is complete.
+    Nothing is written before the input is known to be good. The products are made in a folder of
+    their own, which stays where that fails; when they are complete they take the places of earlier
+    ones. The time series comes last, so that a directory that holds one is complete.
     """
     with logged(verbose) as log_to:
         plan = make_plan(segments, recipe, settings or {}, backend, references, partial)
         check_saved(plan, {"--save-rates": save_rates, "--save-ramps": save_ramps})
         directory = prepare(directory, overwrite=overwrite)
-        log_to(directory / LOG)
+        inputs = {segment.path.resolve() for segment in plan.segments}
+        made = clear_unfinished(
+            directory, inputs if recipe is None else inputs | {Path(recipe).resolve()}
+        )
+        log_to(made / LOG)
         log_plan(plan)
 
         dataset = run_plan(
             plan,
             memory_bytes=memory_bytes,
             n_workers=n_workers,
-            scratch=directory,
+            scratch=made,
             progress=progress,
-            on_rates=ToFiles(directory, RATES, "rateints", rate_writer) if save_rates else None,
-            on_ramps=ToFiles(directory, RAMPS, "ramp", ramp_writer) if save_ramps else None,
+            on_rates=ToFiles(made / RATES, rate_writer) if save_rates else None,
+            on_ramps=ToFiles(made / RAMPS, ramp_writer) if save_ramps else None,
         )
-        supersede(directory)
-        write_text(directory / RECIPE, plan.recipe.to_toml())
-        save_all_figures(dataset, directory / FIGURES, progress)
-        save_timeseries(dataset, directory / TIME_SERIES)
-        log.info("wrote %s", directory / TIME_SERIES)
+        write_text(made / RECIPE, plan.recipe.to_toml())
+        save_all_figures(dataset, made / FIGURES, progress)
+        save_timeseries(dataset, made / TIME_SERIES)
+        log.info("wrote %s", TIME_SERIES)
+    supersede(directory, inputs)
+    put_in_place(made, directory)
     return dataset
 
 
@@ -94,34 +103,61 @@ class ToFiles:
 
     Attributes
     ----------
-    directory : Path
-    folder : str
-        In the directory.
-    kind : str
-        With which the names of the files end.
+    folder : Path
+        By whose name the kind of the files is known.
     writer : function that opens such a file, and gives what writes blocks to it
     """
 
-    directory: Path
-    folder: str
-    kind: str
+    folder: Path
     writer: Callable[[Path, Origin], AbstractContextManager[Callable[[slice, Any], None]]]
 
     @contextmanager
     def __call__(self, origin: Origin) -> Iterator[Callable[[slice, Any], None]]:
         """Open the file of one segment; gives what writes blocks to it."""
-        folder = self.directory / self.folder
-        folder.mkdir(exist_ok=True)
-        supersede(self.directory)
-        path = path_of(folder, origin.segment, self.kind)
+        self.folder.mkdir(exist_ok=True)
+        path = path_of(self.folder, origin.segment, _KINDS[self.folder.name])
         with self.writer(path, origin) as write:
             yield write
-        log.info("wrote %s", path)
+        log.info("wrote %s", path.name)
 
 
-def supersede(directory: Path) -> None:
-    """Remove an earlier time series: what is about to be written does not belong to it."""
-    (directory / TIME_SERIES).unlink(missing_ok=True)
+def clear_unfinished(directory: Path, inputs: Collection[Path]) -> Path:
+    """Make the folder of the products anew; what an earlier reduction left unfinished goes.
+
+    Raises
+    ------
+    OutputError
+        Where an input lies in what would go.
+    """
+    made = directory / UNFINISHED
+    for path in inputs:
+        if made.resolve() in path.parents:
+            raise OutputError(f"{path}: expected elsewhere, since {made} is emptied; move it first")
+    if made.exists():
+        shutil.rmtree(made)
+    made.mkdir()
+    return made
+
+
+def supersede(directory: Path, inputs: Collection[Path]) -> None:
+    """Remove an earlier time series, and the rates and ramps saved with it that are no input."""
+    if not (directory / TIME_SERIES).exists():
+        return  # files of rates or ramps are somebody else's then
+    (directory / TIME_SERIES).unlink()
+    for folder, kind in _KINDS.items():
+        for path in (directory / folder).glob(f"*_{kind}.fits"):
+            if path.resolve() not in inputs:
+                path.unlink()
+
+
+def put_in_place(made: Path, directory: Path) -> None:
+    """Move complete products from the folder where they were made, the time series last."""
+    for path in sorted(made.rglob("*"), key=lambda path: path.name == TIME_SERIES):
+        if path.is_file():
+            place = directory / path.relative_to(made)
+            place.parent.mkdir(exist_ok=True)
+            shutil.move(path, place)  # a rename, unless a folder is a link to another disk
+    shutil.rmtree(made)
 
 
 def save_all_figures(dataset, directory: Path, progress: Progress) -> None:
@@ -130,7 +166,7 @@ def save_all_figures(dataset, directory: Path, progress: Progress) -> None:
 
     progress.start("figures", 1)
     for path in save_figures(dataset, directory):
-        log.info("wrote %s", path)
+        log.info("wrote %s", path.name)
     progress.advance()
 
 

@@ -81,19 +81,93 @@ def test_another_product_is_only_replaced_when_asked(observation, tmp_path, no_f
     load_timeseries(tmp_path / "timeseries.nc")
 
 
+@pytest.fixture
+def fails_late(monkeypatch):
+    """Makes a reduction fail when all is computed."""
+
+    def with_error(error):
+        def fail(*_):
+            raise error("in the figures")
+
+        monkeypatch.setattr(products, "save_all_figures", fail)
+
+    return with_error
+
+
+def contents(directory):
+    """The files of a directory by their path in it, and what is in them."""
+    paths = [path for path in directory.rglob("*") if path.is_file()]
+    return {str(path.relative_to(directory)): path.read_bytes() for path in paths}
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, OutputError])
-def test_a_directory_with_a_time_series_is_complete(observation, tmp_path, monkeypatch, error):
-    """What fails late leaves no product, and no part of a file."""
-
-    def fail(*_):
-        raise error("in the figures")
-
-    monkeypatch.setattr(products, "save_all_figures", fail)
+def test_a_directory_with_a_time_series_is_complete(observation, tmp_path, fails_late, error):
+    """What fails late leaves no product, no part of a file, and says what it is."""
+    fails_late(error)
     with pytest.raises(error):
         reduce_into(tmp_path, observation)
-    assert {path.name for path in tmp_path.iterdir()} == {"reduce.log", "recipe.toml"}
-    expected = "interrupted" if error is KeyboardInterrupt else "in the figures"
-    assert expected in (tmp_path / "reduce.log").read_text()
+    assert set(contents(tmp_path)) == {
+        "reduce.unfinished/reduce.log",
+        "reduce.unfinished/recipe.toml",
+    }
+
+
+def test_a_reduction_that_fails_leaves_the_one_before(
+    observation, tmp_path, no_figures, fails_late
+):
+    reduce_into(tmp_path, observation, save_rates=True)
+    before = contents(tmp_path)
+    fails_late(ValueError)
+    with pytest.raises(ValueError, match="figures"):
+        reduce_into(tmp_path, observation, save_rates=True, save_ramps=True)
+    after = contents(tmp_path)
+    assert before == {n: c for n, c in after.items() if not n.startswith("reduce.unfinished/")}
+    assert sum(name.startswith("reduce.unfinished/ramps/") for name in after) == 2
+    assert b"ValueError: in the figures" in after["reduce.unfinished/reduce.log"]
+
+
+def test_what_an_earlier_reduction_saved_goes_with_it(observation, tmp_path, no_figures):
+    reduce_into(tmp_path, observation, save_rates=True, save_ramps=True)
+    for name in ("rates/notes.txt", "ramps/seg001_x.fits", "mine_rateints.fits"):
+        (tmp_path / name).write_text("mine")
+    reduce_into(tmp_path, observation)
+    assert set(contents(tmp_path)) == {
+        "timeseries.nc", "recipe.toml", "reduce.log",
+        "rates/notes.txt", "ramps/seg001_x.fits", "mine_rateints.fits",
+    }  # fmt: skip
+
+
+def test_files_of_rates_that_belong_to_no_reduction_stay(observation, tmp_path, no_figures):
+    (tmp_path / "rates").mkdir()
+    (tmp_path / "rates" / "mine_rateints.fits").write_text("mine")
+    reduce_into(tmp_path, observation)
+    assert (tmp_path / "rates" / "mine_rateints.fits").read_text() == "mine"
+
+
+def test_saved_rates_can_be_reduced_in_their_place(observation, tmp_path, no_figures):
+    reduce_into(tmp_path, observation, save_rates=True, save_ramps=True)
+    rates = sorted((tmp_path / "rates").iterdir())
+    before = contents(tmp_path / "rates")
+    options = {"backend": "numpy", "references": observation.references, "overwrite": True}
+    reduce_to_directory(rates, tmp_path, **options)
+    assert contents(tmp_path / "rates") == before and len(before) == 2
+    assert list((tmp_path / "ramps").iterdir()) == []
+
+
+def test_what_is_left_unfinished_is_emptied_unless_it_is_the_input(
+    observation, tmp_path, monkeypatch, no_figures
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(products, "save_timeseries", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            reduce_into(tmp_path, observation, save_rates=True)
+    rates = sorted((tmp_path / "reduce.unfinished" / "rates").iterdir())
+    assert len(rates) == 2
+    with pytest.raises(OutputError, match="move it first") as caught:
+        reduce_to_directory(rates, tmp_path, backend="numpy", references=observation.references)
+    assert str(rates[0]) in str(caught.value) or str(rates[1]) in str(caught.value)
+    reduce_into(tmp_path, observation, overwrite=False)
+    assert set(contents(tmp_path)) == {"timeseries.nc", "recipe.toml", "reduce.log"}
 
 
 def test_bad_input_writes_nothing(observation, tmp_path):

@@ -388,7 +388,7 @@ def test_cupy_computes_the_same(whole, name, memory_bytes):
 @pytest.mark.parametrize("name", ["every step", "flags of STScI", "likelihood"])
 def test_processes_give_the_same(whole, tmp_path, name):
     plan, dataset, rates = whole(name)
-    sink = ToFiles(tmp_path, RATES, "rateints", rate_writer)
+    sink = ToFiles(tmp_path / RATES, rate_writer)
     other = run_plan(plan, n_workers=2, on_rates=sink, scratch=tmp_path)
     assert_same_products(dataset, other)
     for segment, expected in zip(plan.segments, rates, strict=True):
