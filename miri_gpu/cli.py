@@ -123,7 +123,7 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors on
 @click.option("--save-rates", is_flag=True, help="Save the rate images of each segment.")
 @click.option("--save-ramps", is_flag=True, help="Save the ramps as they are fitted (large).")
 @click.option("--partial", is_flag=True, help="Accept that segments are missing.")
-@click.option("--overwrite", is_flag=True, help="Replace the products of another reduction.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier reduction.")
 @quiet_option
 @click.option("-v", "--verbose", is_flag=True, help="Log in more detail.")
 @reports_errors
@@ -233,7 +233,7 @@ def simulate_observation(directory, overwrite, quiet, **settings):
 
     if (directory / TRUTH).exists() and not overwrite:
         raise OutputError(
-            f"{directory}: holds another simulation; choose another directory or give --overwrite"
+            f"{directory}: holds a simulation already; choose another directory or give --overwrite"
         )
     try:
         settings = SimulationSettings(**settings)

@@ -22,4 +22,4 @@ class BackendError(MiriGpuError):
 
 
 class OutputError(MiriGpuError):
-    """An output directory that cannot be written, or that holds another reduction."""
+    """An output directory that cannot be written, or that holds what would be replaced."""

@@ -61,7 +61,8 @@ def reduce_to_directory(
     with logged(verbose) as log_to:
         plan = make_plan(segments, recipe, settings or {}, backend, references, partial)
         check_saved(plan, {"--save-rates": save_rates, "--save-ramps": save_ramps})
-        directory = prepare(directory, overwrite=overwrite)
+        directory = prepare(directory)
+        check_replaced(directory, plan, recipe, overwrite=overwrite)
         inputs = {segment.path.resolve() for segment in plan.segments}
         made = clear_unfinished(
             directory, inputs if recipe is None else inputs | {Path(recipe).resolve()}
@@ -184,13 +185,13 @@ def log_plan(plan: Plan) -> None:
         log.info("reference %s: %s", kind, name)
 
 
-def prepare(directory: str | Path, *, overwrite: bool) -> Path:
-    """Make the directory and check that it can take a reduction, before any work is done.
+def prepare(directory: str | Path) -> Path:
+    """Make the directory and check that it can be written, before any work is done.
 
     Raises
     ------
     OutputError
-        Where it cannot be written, or holds a product already and `overwrite` is not given.
+        Where it cannot.
     """
     directory = Path(directory)
     try:
@@ -199,12 +200,33 @@ def prepare(directory: str | Path, *, overwrite: bool) -> Path:
             pass
     except OSError as error:
         raise OutputError(f"{directory}: cannot be written ({error.strerror})") from None
-    if (directory / TIME_SERIES).exists() and not overwrite:
+    return directory
+
+
+def check_replaced(
+    directory: Path, plan: Plan, recipe: str | Path | None, *, overwrite: bool
+) -> None:
+    """Refuse to replace a time series or another recipe, unless `overwrite` is given.
+
+    Raises
+    ------
+    OutputError
+        Also where that recipe is the one that was given, and is not yet complete.
+    """
+    there = directory / RECIPE
+    other = there.exists() and there.read_text("utf-8", "replace") != plan.recipe.to_toml()
+    if other and recipe is not None and Path(recipe).exists() and there.samefile(recipe):
         raise OutputError(
-            f"{directory}: holds the {TIME_SERIES} of another reduction; "
+            f"{there}: expected a recipe elsewhere, since the complete one goes there; "
+            "give a copy of it, or choose another directory"
+        )
+    found = {TIME_SERIES: (directory / TIME_SERIES).exists(), RECIPE: other}
+    held = [name for name, is_there in found.items() if is_there]
+    if held and not overwrite:
+        raise OutputError(
+            f"{directory}: holds {' and '.join(held)} already; "
             "choose another directory or give --overwrite"
         )
-    return directory
 
 
 @contextmanager

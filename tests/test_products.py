@@ -9,7 +9,7 @@ import xarray
 from miri_gpu import products
 from miri_gpu.errors import OutputError, SegmentError
 from miri_gpu.products import logged, prepare, reduce_to_directory
-from miri_gpu.recipe import load_recipe
+from miri_gpu.recipe import load_recipe, named_recipe
 from miri_gpu.timeseries import load_timeseries
 
 FIGURES = {"white_light_curve.png", "spectroscopic_map.png", "median_spectrum.png", "shifts.png"}
@@ -170,6 +170,32 @@ def test_what_is_left_unfinished_is_emptied_unless_it_is_the_input(
     assert set(contents(tmp_path)) == {"timeseries.nc", "recipe.toml", "reduce.log"}
 
 
+# --- recipes in the directory
+
+
+def test_a_recipe_of_ones_own_is_only_replaced_when_asked(observation, tmp_path, no_figures):
+    (tmp_path / "recipe.toml").write_text("[jump]\nrejection_threshold = 9\n")
+    with pytest.raises(OutputError, match=r"holds recipe\.toml already; .* --overwrite"):
+        reduce_into(tmp_path, observation, overwrite=False)
+    assert set(contents(tmp_path)) == {"recipe.toml"}
+    reduce_into(tmp_path, observation)
+    assert "name = " in (tmp_path / "recipe.toml").read_text()
+
+
+def test_the_recipe_that_is_given_is_never_replaced_by_another(observation, tmp_path, no_figures):
+    mine = tmp_path / "recipe.toml"
+    mine.write_text("# my own notes\n[jump]\nrejection_threshold = 9\n")
+    (tmp_path / "link.toml").symlink_to(mine)
+    for given in (mine, tmp_path / "link.toml"):
+        with pytest.raises(OutputError, match="give a copy of it") as caught:
+            reduce_into(tmp_path, observation, recipe=given)
+        assert str(caught.value).startswith(f"{mine}: ")
+    assert mine.read_text().startswith("# my own notes")
+    mine.write_text(named_recipe("bright").to_toml())
+    reduce_into(tmp_path, observation, recipe=mine, overwrite=False)  # the same text
+    assert mine.read_text() == named_recipe("bright").to_toml()
+
+
 def test_bad_input_writes_nothing(observation, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(SegmentError):
@@ -183,12 +209,12 @@ def test_a_directory_that_cannot_be_written_is_named(observation, tmp_path):
     file.touch()
     for directory in (file, file / "below"):
         with pytest.raises(OutputError, match="cannot be written") as caught:
-            prepare(directory, overwrite=True)
+            prepare(directory)
         assert str(directory) in str(caught.value)
 
 
 def test_preparing_leaves_nothing_in_the_directory(tmp_path):
-    assert prepare(str(tmp_path / "a" / "b"), overwrite=False) == tmp_path / "a" / "b"
+    assert prepare(str(tmp_path / "a" / "b")) == tmp_path / "a" / "b"
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
