@@ -8,6 +8,8 @@ from miri_gpu.ramps import first_frame, groups, last_frame
 from miri_gpu.ramps.rscd import skipped_groups
 from miri_gpu.recipe import Recipe
 
+DROPPING_STEPS = ("firstframe", "lastframe", "drop_groups", "rscd")
+
 
 def dropped_groups(
     recipe: Recipe,

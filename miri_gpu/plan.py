@@ -16,7 +16,7 @@ from miri_gpu import backend as backends
 from miri_gpu.backend import Backend
 from miri_gpu.calibration import Calibration, load_calibration
 from miri_gpu.errors import RecipeError
-from miri_gpu.groups_in_use import dropped_groups
+from miri_gpu.groups_in_use import DROPPING_STEPS, dropped_groups
 from miri_gpu.integration_times import divided_times
 from miri_gpu.ramps.emi import check_emi
 from miri_gpu.ramps.groups import kept_integrations, regrouped_shape
@@ -25,7 +25,7 @@ from miri_gpu.ramps.ramp_fit import ignored_groups
 from miri_gpu.rates.outliers import largest_deviation
 from miri_gpu.recipe import Recipe, load_recipe, settings_at_fault
 from miri_gpu.rehearsal import rehearse
-from miri_gpu.sections import SECTIONS
+from miri_gpu.sections import SECTIONS, STEPS_ON_RAMPS
 from miri_gpu.segment_files import N_DROPPED, USED_TIME
 from miri_gpu.segments import Segment, open_segments
 
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 # Steps that need a reference file: without one (N/A for this mode) they are left out.
 _REFERENCE_OF_STEP = {s.step: s.reference for s in SECTIONS if s.reference is not None}
+# Steps without `skip` that do not always run: the setting by which they are chosen, and its value.
+_CHOSEN_BY = {s.step: s.chosen_by for s in SECTIONS if s.chosen_by is not None}
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ def make_plan(
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, segments[0].n_groups)
     recipe = recipe.updated(settings, "settings")
+    warn_of_idle_settings(settings, recipe, segments[0])
     if not segments[0].holds_ramps and segments[0].primary.get("S_FLAT") == "COMPLETE":
         log.warning("flat_field is left out: %s is divided by it already", segments[0].path)
         recipe = recipe.updated({"flat_field": {"skip": True}}, "rate images")
@@ -241,6 +244,29 @@ def _without_absent_references(
             log.warning("%s is left out: there is no %s reference for this mode", step, reference)
             changes[step] = {"skip": True}
     return recipe.updated(changes, "references")
+
+
+def warn_of_idle_settings(
+    settings: Mapping[str, Mapping[str, Any]], recipe: Recipe, first: Segment
+) -> None:
+    """Warn of settings of steps that do not run."""
+    for step, values in settings.items():
+        for key in values:
+            if reason := _why_idle(step, key, recipe, first):
+                log.warning("settings: %s.%s: without effect, %s", step, key, reason)
+
+
+def _why_idle(step: str, key: str, recipe: Recipe, first: Segment) -> str | None:
+    groups_matter = USED_TIME not in first.primary and step in (*DROPPING_STEPS, "ramp_fit")
+    if step in STEPS_ON_RAMPS and not (first.holds_ramps or groups_matter):
+        return "rate images enter after the ramp fit"
+    if key != "skip" and not recipe.runs(step):
+        return f"{step}.skip is true"
+    if step in _CHOSEN_BY:
+        chooser, name, value = _CHOSEN_BY[step]
+        if (found := getattr(recipe[chooser], name)) != value:
+            return f'{chooser}.{name} is "{found}"'
+    return None
 
 
 def warn_of_idle_jumps(plan: Plan) -> None:

@@ -33,6 +33,8 @@ class Section:
     params : class of its settings, or None
     required : bool
         A required step has no `skip`.
+    chosen_by : (step, key, value) or None
+        The setting by which a step without `skip` is chosen, if it does not always run.
     reference : str or None
         Type of the file without which the step is left out.
     keyword : str or None
@@ -43,6 +45,7 @@ class Section:
     summary: str
     params: type[Parameters] | None = None
     required: bool = False
+    chosen_by: tuple[str, str, str] | None = None
     reference: str | None = None
     keyword: str | None = None
 
@@ -116,6 +119,7 @@ SECTIONS = (
         "settings of the ramp fit where its algorithm is LIKELY (and jump is better left out)",
         LikelihoodParams,
         required=True,
+        chosen_by=("ramp_fit", "algorithm", "LIKELY"),
     ),
     Section("gain_scale", "rescale where the gain reference asks for it", keyword="S_GANSCL"),
     Section("flat_field", "divide by the flat field", reference="flat"),
@@ -128,3 +132,6 @@ SECTIONS = (
     Section("extract_1d_optimal", "extract spectra optimally", Extract1DOptimalParams),
     Section("align_spectra", "measure shifts, and realign", AlignSpectraParams, required=True),
 )
+
+_STEPS = [section.step for section in SECTIONS]
+STEPS_ON_RAMPS = _STEPS[_STEPS.index("group_scale") : _STEPS.index("flat_field")]

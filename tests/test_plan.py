@@ -65,6 +65,64 @@ def test_the_time_over_which_ramps_are_fitted(planned, settings, n_steps):
     assert plan.used_time_s(plan.segments[0]) == pytest.approx(n_steps * detector.FRAME_TIME_S)
 
 
+# --- settings without effect
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            {"emicorr": {"algorithm": "joint", "use_n_cycles": 9}},
+            [
+                "emicorr.algorithm: without effect, emicorr.skip is true",
+                "emicorr.use_n_cycles: without effect, emicorr.skip is true",
+            ],
+        ),
+        ({"emicorr": {"skip": True}, "jump": {"rejection_threshold": 9}}, []),
+        (
+            {"likelihood": {"find_jumps": False}},
+            ['likelihood.find_jumps: without effect, ramp_fit.algorithm is "OLS_C"'],
+        ),
+        ({"likelihood": {"find_jumps": False}, "ramp_fit": {"algorithm": "LIKELY"}}, []),
+    ],
+)
+def test_settings_of_steps_that_do_not_run_are_warned_of(planned, caplog, settings, expected):
+    planned(settings)
+    said = [record.getMessage() for record in warnings_in(caplog)]
+    assert said == [f"settings: {text}" for text in expected]
+
+
+@pytest.mark.parametrize(
+    ("cards", "idle"),
+    [
+        ({"USEDTIME": 1.6}, {"jump", "drop_groups", "ramp_fit", "likelihood"}),
+        ({}, {"jump", "likelihood"}),  # the time of their photons follows from the groups used
+    ],
+)
+def test_settings_of_ramps_are_warned_of_where_rates_enter(
+    planned, observation, tmp_path, caplog, cards, idle
+):
+    def to_rates(hdus):
+        hdus["SCI"].data = hdus["SCI"].data[:, 0].astype("f4")
+        hdus["SCI"].header["BUNIT"] = "DN/s"
+        hdus[0].header.update(cards)
+
+    path = edited(observation.segments[0], tmp_path / "x_rateints.fits", change=to_rates)
+    settings = {
+        "jump": {"rejection_threshold": 9},
+        "drop_groups": {"drop_groups": [0]},
+        "ramp_fit": {"firstgroup": 1},
+        "likelihood": {"find_jumps": False},
+        "background_subtract": {"method": "col_wise"},
+    }
+    planned(settings, [path])
+    said = [record.getMessage() for record in warnings_in(caplog)]
+    assert all(
+        text.endswith(": without effect, rate images enter after the ramp fit") for text in said
+    )
+    assert {text.split()[1].split(".")[0] for text in said} == idle
+
+
 # --- jumps that cannot be found
 
 
