@@ -196,7 +196,7 @@ def load_recipe(recipe: str | Path | None, n_groups: int) -> Recipe:
     except FileNotFoundError:
         names = ", ".join(NAMED_RECIPES)
         raise RecipeError(
-            f"recipe: expected one of {names} or a TOML file, got {str(recipe)!r}"
+            f"recipe: expected one of {names} or a TOML file, got {str(recipe)!r} (no such file)"
         ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{path}: not a TOML recipe ({error})") from None
@@ -252,8 +252,12 @@ def _known_section(step: str, values: Any, source: str) -> Section:
 
 
 def _checked_skip(section: Section, skip: Any, source: str) -> bool:
+    if section.chosen_by is not None:
+        step, key, value = section.chosen_by
+        choice = f'{step}.{key} = "{value}" chooses it'
+        raise RecipeError(f"{source}: {section.step} has no skip; {choice}")
     if section.required:
-        raise RecipeError(f"{source}: {section.step}.skip: this step cannot be left out")
+        raise RecipeError(f"{source}: {section.step} has no skip: it always runs")
     if not isinstance(skip, bool):
         raise RecipeError(f"{source}: {section.step}.skip: expected true or false, got {skip!r}")
     return skip
