@@ -161,6 +161,8 @@ def open_segment(path: str | Path) -> Segment:
     path = Path(path)
     if not path.exists():
         raise SegmentError(f"{path}: no such file")
+    if path.is_dir():
+        raise SegmentError(f"{path}: expected a FITS file, got a folder{_files_at(path)}")
     try:
         _check_start(path)
         with warnings.catch_warnings():
@@ -174,6 +176,15 @@ def open_segment(path: str | Path) -> Segment:
     _check_mode(segment)
     _check_complete(segment)
     return Segment(path, primary, science, offset, integration_times(segment, times))
+
+
+def _files_at(folder: Path) -> str:
+    """Advice which files to give instead of a folder: those in it, or else beside it."""
+    for place in (folder, folder.parent):
+        for name in ("*_uncal.fits", "*_rateints.fits"):
+            if any(place.glob(name)):
+                return f" (give {place / name})"
+    return ""
 
 
 def _check_start(path: Path) -> None:
@@ -299,8 +310,8 @@ def _check_numbers(segments: Sequence[Segment], partial: bool) -> None:
             )
     missing = sorted(set(range(1, n_segments + 1)) - {segment.number for segment in segments})
     if missing and not partial:
-        numbers = ", ".join(str(number) for number in missing)
+        which = ("segment " if len(missing) == 1 else "segments ") + ", ".join(map(str, missing))
         raise SegmentError(
-            f"segments: expected all {n_segments} segments of the exposure, "
-            f"missing {numbers} (reduce what there is with --partial)"
+            f"segments: expected the whole exposure, missing {which} of {n_segments} "
+            "(reduce what there is with --partial)"
         )

@@ -247,7 +247,7 @@ def test_a_recipe_that_is_not_toml(reduced, tmp_path):
 
 
 def test_a_missing_segment(reduced, observation):
-    assert "missing 2" in error_of(*reduced(segments=observation.segments[:1]))
+    assert "missing segment 2 of 2" in error_of(*reduced(segments=observation.segments[:1]))
 
 
 def test_a_missing_reference(reduced, observation, tmp_path):

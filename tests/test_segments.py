@@ -70,10 +70,14 @@ def test_no_segment_at_all_is_refused():
 
 
 def test_a_missing_segment_is_refused_by_number_unless_partial(observation):
-    assert "missing 1" in refusal(observation.segments[1])
-    assert "missing 2" in refusal(observation.segments[0])
+    assert "missing segment 1 of 2 " in refusal(observation.segments[1])
+    assert "missing segment 2 of 2 " in refusal(observation.segments[0])
     (segment,) = open_segments([observation.segments[1]], partial=True)
     assert segment.number == 2
+
+
+def test_missing_segments_are_all_named(variant):
+    assert "missing segments 1, 3 of 3 " in refusal(variant(EXSEGNUM=2, EXSEGTOT=3, INTSTART=3))
 
 
 def test_a_repeated_segment_is_refused_and_both_files_named(observation):
@@ -121,8 +125,16 @@ def test_no_such_file(tmp_path):
 
 
 def test_a_directory(tmp_path):
-    message = refusal(tmp_path)
-    assert str(tmp_path) in message and "not a readable FITS file" in message
+    assert refusal(tmp_path) == f"{tmp_path}: expected a FITS file, got a folder"
+
+
+def test_a_directory_with_segments_in_it_or_beside_it(tmp_path):
+    (tmp_path / "crds").mkdir()
+    for kind in ("rateints", "uncal"):  # where there are both, raw ones
+        (tmp_path / f"x_{kind}.fits").touch()
+        for folder in (tmp_path, tmp_path / "crds"):
+            message = refusal(folder)
+            assert message.endswith(f"got a folder (give {tmp_path}/*_{kind}.fits)")
 
 
 @pytest.mark.parametrize("content", [b"", b"SIMPL", b"nonsense" * 1000, b"\x89HDF\r\n" * 600])
