@@ -83,7 +83,7 @@ def test_crds_without_server_or_cache(crds, tmp_path, capfd):
     message = str(caught.value)
     assert message.startswith("CRDS: expected a server or a local cache, got neither")
     assert str(tmp_path) in message
-    assert "CRDS_SERVER_URL" in message
+    assert "CRDS_SERVER_URL" in message and "--references DIRECTORY/crds" in message
     assert "\n" not in message
     assert "Traceback" not in capfd.readouterr().err
 
@@ -120,12 +120,20 @@ def test_a_folder_must_have_one_file_of_each_type(cache, tmp_path):
     (tmp_path / "notes.txt").write_text("not a reference")
     assert {t: p.name for t, p in choose_from_folder(tmp_path, TYPES).items()} == cache[1]
     (tmp_path / "a_dark.fits").symlink_to(folder / cache[1]["dark"])
-    with pytest.raises(CalibrationError, match=r"dark: .* got a_dark\.fits, jwst_miri_dark"):
+    with pytest.raises(CalibrationError, match=r"one dark file .* got a_dark\.fits, jwst_"):
         choose_from_folder(tmp_path, TYPES)
     assert choose_from_folder(tmp_path, ["gain"])["gain"].name == cache[1]["gain"]
     (tmp_path / cache[1]["gain"]).unlink()
-    with pytest.raises(CalibrationError, match=f"gain: expected one file in {tmp_path}, got none"):
+    expected = f"references: expected one gain file in {tmp_path}, got none$"
+    with pytest.raises(CalibrationError, match=expected):
         choose_from_folder(tmp_path, ["mask", "gain"])
+
+
+def test_a_cache_in_the_folder_is_pointed_out(cache, tmp_path):
+    (tmp_path / "crds").symlink_to(cache[0])
+    expected = rf"got none \(the CRDS cache {tmp_path / 'crds'} may be meant\)$"
+    with pytest.raises(CalibrationError, match=expected):
+        choose_from_folder(tmp_path, ["mask"])
 
 
 def test_folders_and_files_that_do_not_exist(tmp_path):

@@ -254,7 +254,7 @@ def test_a_missing_reference(reduced, observation, tmp_path):
     for path in observation.references.glob("*.fits"):
         if "dark" not in path.name:
             (tmp_path / path.name).symlink_to(path)
-    assert error_of(*reduced(references=tmp_path)).startswith("dark: ")
+    assert error_of(*reduced(references=tmp_path)).startswith("references: expected one dark file")
     assert not (tmp_path / "out").exists()
 
 

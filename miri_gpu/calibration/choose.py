@@ -13,7 +13,8 @@ from miri_gpu.errors import CalibrationError
 
 _CRDS_HINT = (
     "CRDS_PATH names the folder for reference files, CRDS_SERVER_URL=https://jwst-crds.stsci.edu "
-    "the server they are fetched from; or give the files with --references"
+    "the server they are fetched from; or give the files with --references (of simulated segments: "
+    "--references DIRECTORY/crds)"
 )
 _IN_CRDS_CACHE = Path("references", "jwst", "miri")  # where a CRDS cache keeps its files
 
@@ -86,9 +87,19 @@ def choose_from_folder(folder: str | Path, types: Iterable[str]) -> dict[str, Pa
         paths = found.get(reftype, [])
         if len(paths) != 1:
             names = ", ".join(path.name for path in paths) or "none"
-            raise CalibrationError(f"{reftype}: expected one file in {folder}, got {names}")
+            hint = "" if paths else _cache_below(folder)
+            raise CalibrationError(
+                f"references: expected one {reftype} file in {folder}, got {names}{hint}"
+            )
         files[reftype] = paths[0]
     return files
+
+
+def _cache_below(folder: Path) -> str:
+    """Advice which folder to give instead, where one in it is a CRDS cache."""
+    for files in folder.glob(f"*/{_IN_CRDS_CACHE.as_posix()}"):
+        return f" (the CRDS cache {folder / files.relative_to(folder).parts[0]} may be meant)"
+    return ""
 
 
 def overridden(overrides: Mapping[str, str | Path | None]) -> dict[str, Path | None]:
