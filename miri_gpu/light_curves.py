@@ -143,12 +143,22 @@ def transit_depths(light_curves: "xarray.Dataset", shape: np.ndarray) -> "xarray
         depth, depth_error : relative to the flux out of transit; NaN where the integrations at
         hand do not determine it. residual_scatter, expected_scatter : standard deviation of the
         residuals and root mean square of the flux errors, relative too.
+
+    Raises
+    ------
+    ValueError
+        Where the shape has another number of values.
     """
     import xarray
 
     flux = np.atleast_2d(light_curves["flux"].values)
     error = np.atleast_2d(light_curves["flux_error"].values)
-    shapes = np.broadcast_to(np.asarray(shape, dtype=np.float64), flux.shape)
+    shape = np.asarray(shape, dtype=np.float64)
+    if shape.shape not in (flux.shape, flux.shape[1:]):
+        n_bands, n_ints = flux.shape
+        found = " x ".join(str(n) for n in shape.shape) or "one"
+        raise ValueError(f"shape: expected {n_ints} values or {n_bands} x {n_ints}, got {found}")
+    shapes = np.broadcast_to(shape, flux.shape)
     time = light_curves["bjd_tdb_mid"].values
     fits = np.array([_fit_depth(time, *band) for band in zip(flux, error, shapes, strict=True)])
     dims = light_curves["flux"].dims[:-1]

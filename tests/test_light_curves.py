@@ -180,6 +180,17 @@ def test_a_depth_that_nothing_determines_is_unknown(product, shape):
     assert np.isnan(float(depths["depth_error"]))
 
 
+@pytest.mark.parametrize(
+    ("shape", "found"),
+    [(np.ones(10), "10"), (np.ones((3, N_INTS)), f"3 x {N_INTS}"), (1.0, "one")],
+)
+def test_a_shape_of_other_integrations_or_bands_is_refused(product, shape, found):
+    curves = spectroscopic_light_curves(product, (5.0, 8.0, 12.0))
+    message = f"shape: expected {N_INTS} values or 2 x {N_INTS}, got {found}$"
+    with pytest.raises(ValueError, match=message):
+        transit_depths(curves, shape)
+
+
 def test_median_of_known_passes_over_nan():
     values = np.array([[1.0, np.nan, 5.0], [np.nan, np.nan, np.nan]])
     np.testing.assert_array_equal(median_of_known(values, axis=1), [3.0, np.nan])
