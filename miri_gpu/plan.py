@@ -15,7 +15,7 @@ import numpy as np
 from miri_gpu import backend as backends
 from miri_gpu.backend import Backend
 from miri_gpu.calibration import Calibration, load_calibration
-from miri_gpu.errors import RecipeError
+from miri_gpu.errors import MiriGpuError, RecipeError
 from miri_gpu.groups_in_use import dropped_groups
 from miri_gpu.idle_settings import (
     warn_of_idle_cleaning,
@@ -141,6 +141,21 @@ class Plan:
             return times
         part_s = self.recipe["regroup"].n_groups * segment.readout.group_time_s
         return divided_times(times, self.n_parts, part_s)
+
+
+def check_limits(
+    *, memory_bytes: int | None = None, n_workers: int | None = None, **_: Any
+) -> None:
+    """Refuse a reduction that is to take no memory or no worker.
+
+    Raises
+    ------
+    MiriGpuError
+        Naming the parameter.
+    """
+    for name, number in {"n_workers": n_workers, "memory_bytes": memory_bytes}.items():
+        if number is not None and number < 1:
+            raise MiriGpuError(f"{name}: expected at least 1, got {number}")
 
 
 @settings_at_fault()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from miri_gpu.errors import MiriGpuError, OutputError, SegmentError
 from miri_gpu.files import write_text
-from miri_gpu.plan import Plan, make_plan
+from miri_gpu.plan import Plan, check_limits, make_plan
 from miri_gpu.progress import SILENT, Progress
 from miri_gpu.ramp_files import ramp_writer
 from miri_gpu.rate_files import rate_writer
@@ -58,6 +58,7 @@ def reduce_to_directory(
     their own, which stays where that fails; when they are complete they take the places of earlier
     ones. The time series comes last, so that a directory that holds one is complete.
     """
+    check_limits(memory_bytes=memory_bytes, n_workers=n_workers)
     with logged(verbose) as log_to:
         plan = make_plan(segments, recipe, settings or {}, backend, references, partial)
         check_saved(plan, {"--save-rates": save_rates, "--save-ramps": save_ramps})

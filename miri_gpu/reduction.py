@@ -23,7 +23,7 @@ from miri_gpu.backend import to_host
 from miri_gpu.blocks import evenly_cut
 from miri_gpu.containers import Ramps, Rates, Spectra
 from miri_gpu.job import Job
-from miri_gpu.plan import Plan, make_plan
+from miri_gpu.plan import Plan, check_limits, make_plan
 from miri_gpu.progress import SILENT, Progress
 from miri_gpu.ramps_to_rates import Fit, segment_to_rates, with_custom_linearity
 from miri_gpu.rate_files import load_rates
@@ -82,6 +82,7 @@ def reduce(
     MiriGpuError
         Where the input cannot be reduced: the message names the file or the parameter.
     """
+    check_limits(**how)
     plan = make_plan(segments, recipe, settings or {}, backend, references, partial)
     return run_plan(plan, **how)
 
@@ -112,11 +113,9 @@ def run_plan(
         their rates, one after the other, or of rows and their calibrated ramps, from several
         threads. With several workers both must be picklable.
     """
+    check_limits(memory_bytes=memory_bytes, n_workers=n_workers)
     log.info("backend: %s", plan.backend)
     progress.say(f"backend: {plan.backend}")
-    for name, number in {"n_workers": n_workers, "memory_bytes": memory_bytes}.items():
-        if number is not None and number < 1:
-            raise ValueError(f"{name}: expected at least 1, got {number}")
     backend, n_processes = plan.backend, count_processes(plan, n_workers)
     backend.reuse_memory()
     how = {"memory_bytes": memory_bytes, "scratch": scratch}

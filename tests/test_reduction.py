@@ -30,7 +30,7 @@ from miri_gpu.errors import BackendError, CalibrationError, MiriGpuError, Recipe
 from miri_gpu.groups_in_use import dropped_groups
 from miri_gpu.job import Job
 from miri_gpu.plan import make_plan
-from miri_gpu.products import RATES, ToFiles
+from miri_gpu.products import RATES, ToFiles, reduce_to_directory
 from miri_gpu.ramp_blocks import ALL_ROWS
 from miri_gpu.ramps.rscd import FLUX_ESTIMATED
 from miri_gpu.rate_files import load_rates, rate_writer
@@ -253,9 +253,16 @@ def test_little_memory_is_enough(whole):
 
 
 @pytest.mark.parametrize("how", ["n_workers", "memory_bytes"])
-def test_no_worker_and_no_memory_are_refused(whole, how):
-    with pytest.raises(ValueError, match=f"{how}: expected at least 1, got 0"):
-        run_plan(whole("bright")[0], **{how: 0})
+def test_no_worker_and_no_memory_are_refused_at_once(whole, tmp_path, how):
+    """Before the segments are looked for."""
+    absent = tmp_path / "absent.fits"
+    for call in (
+        lambda **none: run_plan(whole("bright")[0], **none),
+        lambda **none: reduce([absent], **none),
+        lambda **none: reduce_to_directory([absent], tmp_path / "out", **none),
+    ):
+        with pytest.raises(MiriGpuError, match=f"{how}: expected at least 1, got 0"):
+            call(**{how: 0})
 
 
 @pytest.mark.parametrize(
