@@ -18,15 +18,17 @@ from miri_gpu.simulate.settings import SimulationSettings
 _BAD_INPUT = 2
 
 
-def reports_errors(command):
+def reports_errors(function):
     """Print an error that the user can mend as one line, and exit with 2."""
 
-    @wraps(command)
+    @wraps(function)
     def run(*args, **kwargs):
         try:
-            return command(*args, **kwargs)
+            return function(*args, **kwargs)
         except MiriGpuError as error:
             message = str(error)
+        except click.ClickException as error:  # of an option or an argument
+            message = " ".join(error.format_message().split())
         except OSError as error:  # a full disk, a file that vanished
             message = f"{error.filename or 'input or output'}: {error.strerror or error}"
         except MemoryError as error:  # beside the blocks, which are halved
@@ -35,6 +37,26 @@ def reports_errors(command):
         sys.exit(_BAD_INPUT)
 
     return run
+
+
+class Commands(click.Group):
+    """Commands that end with one line where their input is wrong."""
+
+    make_context = reports_errors(click.Group.make_context)
+    invoke = reports_errors(click.Group.invoke)
+
+
+class Named(click.Path):
+    """A path with a name: none at all would mean the current folder."""
+
+    def convert(self, value, param, ctx):
+        """The path."""
+        if value == "":
+            self.fail("expected a name, got none", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = Named(path_type=Path)
 
 
 @contextmanager
@@ -67,10 +89,17 @@ def warnings_shown(quiet: bool):
         logger.propagate = propagate
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="miri-gpu")
-def main():
+@click.pass_context
+def main(context):
     """Reduce JWST MIRI LRS slitless time series: raw segments to light curves."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 backend_option = click.option(
@@ -82,11 +111,11 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors on
 
 
 @main.command()
-@click.argument("segments", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("segments", nargs=-1, required=True, type=PATH)
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("reduced"),
     show_default=True,
     help="Directory of the products.",
@@ -106,7 +135,7 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors on
 @backend_option
 @click.option(
     "--references",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder of reference files, or a CRDS cache, to use instead of asking CRDS.",
 )
 @click.option(
@@ -126,7 +155,6 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors on
 @click.option("--overwrite", is_flag=True, help="Replace an earlier reduction.")
 @quiet_option
 @click.option("-v", "--verbose", is_flag=True, help="Log in more detail.")
-@reports_errors
 def reduce(segments, output, recipe, settings, memory, quiet, verbose, **options):
     """Reduce SEGMENTS (*_uncal.fits or *_rateints.fits, in any order) to a time series."""
     from miri_gpu import progress
@@ -150,7 +178,6 @@ def reduce(segments, output, recipe, settings, memory, quiet, verbose, **options
 
 @main.command()
 @click.argument("name", type=click.Choice(["bright", "faint"]))
-@reports_errors
 def recipe(name):
     """Print a complete recipe as commented TOML, to be edited and given to --recipe."""
     from miri_gpu.recipe import named_recipe
@@ -159,8 +186,7 @@ def recipe(name):
 
 
 @main.command()
-@click.argument("segments", nargs=-1, required=True, type=click.Path(path_type=Path))
-@reports_errors
+@click.argument("segments", nargs=-1, required=True, type=PATH)
 def inspect(segments):
     """Say what SEGMENTS are: target, groups, integrations, times, and the recipe they would get."""
     from miri_gpu.recipe import load_recipe
@@ -184,7 +210,6 @@ def inspect(segments):
 
 @main.command()
 @backend_option
-@reports_errors
 def info(backend):
     """Say which backend would compute, and which versions are installed."""
     from miri_gpu import backend as backends
@@ -221,11 +246,10 @@ def parameter_options(cls):
 
 
 @main.command(name="simulate")
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory", type=PATH)
 @parameter_options(SimulationSettings)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier simulation.")
 @quiet_option
-@reports_errors
 def simulate_observation(directory, overwrite, quiet, **settings):
     """Write a known observation into DIRECTORY: segments, a local CRDS cache, and the truth."""
     from miri_gpu import progress
@@ -259,14 +283,13 @@ def simulate_observation(directory, overwrite, quiet, **settings):
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("miri_gpu_demo"),
     show_default=True,
     help="Directory of the observation and its products.",
 )
 @backend_option
 @quiet_option
-@reports_errors
 def demo(output, backend, quiet):
     """Simulate a small observation, reduce it, and compare with the truth."""
     from miri_gpu import progress

@@ -119,6 +119,27 @@ def test_inspect(observation):
     assert "no such file" in error_of("inspect", "absent.fits")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--wrong"], "--wrong"),
+        (["redcue"], "redcue"),
+        (["reduce"], "SEGMENTS"),
+        (["reduce", "x", "--wokers", "3"], "--wokers"),
+        (["reduce", "x", "--workers", "0"], "--workers"),
+        (["reduce", "x", "--output", ""], "--output"),
+        (["demo", "--output", ""], "--output"),
+        (["simulate", ""], "DIRECTORY"),
+        (["simulate", "x", "--n-ints", "many"], "--n-ints"),
+        (["recipe"], "bright, faint"),
+        (["recipe", "dim"], "'bright', 'faint'"),
+    ],
+)
+def test_wrong_usage_is_one_line(arguments, named):
+    assert named in error_of(*arguments)
+    assert len(run(*arguments).stderr.splitlines()) == 1
+
+
 # --- reduce
 
 
