@@ -156,7 +156,10 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors on
 @quiet_option
 @click.option("-v", "--verbose", is_flag=True, help="Log in more detail.")
 def reduce(segments, output, recipe, settings, memory, quiet, verbose, **options):
-    """Reduce SEGMENTS (*_uncal.fits or *_rateints.fits, in any order) to a time series."""
+    """Reduce SEGMENTS to a time series.
+
+    They are *_uncal.fits (raw) or *_rateints.fits (rate images), in any order.
+    """
     from miri_gpu import progress
     from miri_gpu.products import TIME_SERIES, reduce_to_directory
     from miri_gpu.recipe import parse_settings
@@ -179,7 +182,7 @@ def reduce(segments, output, recipe, settings, memory, quiet, verbose, **options
 @main.command()
 @click.argument("name", type=click.Choice(["bright", "faint"]))
 def recipe(name):
-    """Print a complete recipe as commented TOML, to be edited and given to --recipe."""
+    """Print a complete recipe, to be edited and given to --recipe."""
     from miri_gpu.recipe import named_recipe
 
     click.echo(named_recipe(name).to_toml(), nl=False)
@@ -188,7 +191,7 @@ def recipe(name):
 @main.command()
 @click.argument("segments", nargs=-1, required=True, type=PATH)
 def inspect(segments):
-    """Say what SEGMENTS are: target, groups, integrations, times, and the recipe they would get."""
+    """Say what SEGMENTS are, and the recipe they would get."""
     from miri_gpu.recipe import load_recipe
     from miri_gpu.segments import open_segment
 
@@ -211,7 +214,7 @@ def inspect(segments):
 @main.command()
 @backend_option
 def info(backend):
-    """Say which backend would compute, and which versions are installed."""
+    """Say what would compute, and which versions are installed."""
     from miri_gpu import backend as backends
     from miri_gpu import kernels
     from miri_gpu.versions import PACKAGES, installed_versions
@@ -251,7 +254,10 @@ def parameter_options(cls):
 @click.option("--overwrite", is_flag=True, help="Replace an earlier simulation.")
 @quiet_option
 def simulate_observation(directory, overwrite, quiet, **settings):
-    """Write a known observation into DIRECTORY: segments, a local CRDS cache, and the truth."""
+    """Write a known observation into DIRECTORY.
+
+    That is segments, a local CRDS cache with their reference files, and the truth.
+    """
     from miri_gpu import progress
     from miri_gpu.simulate import TRUTH, simulate
 
@@ -291,7 +297,7 @@ def simulate_observation(directory, overwrite, quiet, **settings):
 @backend_option
 @quiet_option
 def demo(output, backend, quiet):
-    """Simulate a small observation, reduce it, and compare with the truth."""
+    """Simulate a small observation, reduce it, compare with truth."""
     from miri_gpu import progress
     from miri_gpu.demo import run_demo
 

@@ -71,6 +71,14 @@ def test_every_command_and_every_option_has_help(path, command):
     assert run(*path[1:], "-h").output == result.output
 
 
+def test_the_list_of_commands_is_not_cut_short():
+    result = run()
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "..." not in result.stdout.partition("Commands:")[2]
+    for name, command in cli.main.commands.items():
+        assert f"{name} " in result.stdout and command.help[:20] in result.stdout
+
+
 def test_help_is_quick_and_loads_nothing_heavy():
     code = (
         "import sys; from miri_gpu import cli\n"
