@@ -423,7 +423,7 @@ def test_simulate_then_reduce_as_it_says(tmp_path, monkeypatch, no_figures):
 
 
 def test_what_cannot_be_simulated(tmp_path):
-    assert "n_groups" in error_of("simulate", tmp_path / "sim", "--n-groups", 0)
+    assert "n_groups" in error_of("simulate", tmp_path / "sim", "--n-groups", 1)
     assert "n_segments" in error_of("simulate", tmp_path / "sim", "--n-ints", 1)
     (tmp_path / "file").touch()
     message = error_of("simulate", tmp_path / "file" / "below", "--n-ints", 2, "--n-groups", 2)

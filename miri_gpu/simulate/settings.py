@@ -22,7 +22,7 @@ class SimulationSettings(Parameters):
 
     # --- the exposure
     n_ints: int = option(40, "integrations in the exposure", at_least=1)
-    n_groups: int = option(12, "groups in an integration", at_least=1)
+    n_groups: int = option(12, "groups in an integration", at_least=2)
     n_segments: int = option(2, "files the exposure is split into", at_least=1)
     seed: int = option(1, "seed of all random numbers", at_least=0)
 
