@@ -93,6 +93,15 @@ def assert_same(ours, product, half_width):
     assert (error[replaced] <= expected[replaced] * (1 + TOLERANCE)).all()
 
 
+def test_with_too_few_arguments_they_say_how_they_are_used(pipelines):
+    import bright
+
+    for arguments in ([], ["output.nc"]):
+        with pytest.raises(SystemExit, match=r"^usage: python .* OUTPUT SEGMENT_uncal\.fits"):
+            bright.output_and_segments(arguments)
+    assert bright.output_and_segments(["a.nc", "b", "c"]) == ("a.nc", ["b", "c"])
+
+
 def test_the_bright_pipeline(pipelines, as_documented, observation, tmp_path):
     import bright
 

@@ -148,5 +148,15 @@ def main(output, segments):
     save(output, wavelength, parts)
 
 
+def output_and_segments(arguments):
+    """What was typed, or two lines of advice."""
+    if len(arguments) < 2:
+        sys.exit(
+            f"usage: python {sys.argv[0]} OUTPUT SEGMENT_uncal.fits ...\n"
+            "CRDS_PATH and CRDS_CONTEXT say where the reference files are."
+        )
+    return arguments[0], arguments[1:]
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(*output_and_segments(sys.argv[1:]))

@@ -1,6 +1,6 @@
 """A complete reduction of a faint star (40 groups or more): as `bright.py`, self-calibrated.
 
-    python faint.py OUTPUT SEGMENT_uncal.fits ...
+    python faint.py OUTPUT SEGMENT_uncal.fits ... [--corrected]
 
 The non-linearity is measured on the last segment: on its raw ramps, as ExoTiC-MIRI's documentation
 has it, or (`--corrected`) on ramps that went through the same steps as those it is applied to.
@@ -8,7 +8,7 @@ has it, or (`--corrected`) on ramps that went through the same steps as those it
 
 import sys
 
-from bright import extracted, fitted_rates, flagged_ramps, save
+from bright import extracted, fitted_rates, flagged_ramps, output_and_segments, save
 from jwst.datamodels import RampModel
 
 from miri_gpu.reference import SetCustomGain, SetCustomLinearity
@@ -43,4 +43,4 @@ def main(output, segments, corrected=False):
 
 if __name__ == "__main__":
     arguments = [argument for argument in sys.argv[1:] if argument != "--corrected"]
-    main(arguments[0], arguments[1:], corrected="--corrected" in sys.argv)
+    main(*output_and_segments(arguments), corrected="--corrected" in sys.argv)
