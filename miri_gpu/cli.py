@@ -306,6 +306,9 @@ def demo(output, backend, quiet):
     if not quiet:
         click.echo(comparison_table(result.bands))
         click.echo(f"time series: {result.product}\nfigures: {result.figures}")
+        segments = result.observation.directory / "*_uncal.fits"
+        references = result.observation.crds_path
+        click.echo(f"next: miri-gpu reduce {segments} --references {references}")
 
 
 def comparison_table(bands) -> str:

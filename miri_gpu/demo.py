@@ -56,6 +56,7 @@ class BandComparison:
 class Demo:
     """Where the demonstration lies, and how it went."""
 
+    observation: Observation
     product: Path
     figures: Path
     bands: tuple[BandComparison, ...]
@@ -96,6 +97,7 @@ def run_demo(
     )
     recipe = load_recipe(None, settings.n_groups)
     return Demo(
+        observation=observation,
         product=directory / TIME_SERIES,
         figures=directory / FIGURES,
         bands=compare(dataset, observation, recipe),

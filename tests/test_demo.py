@@ -1,5 +1,7 @@
 """The proof on a known observation, from end to end."""
 
+import glob
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -80,10 +82,20 @@ def test_what_is_printed(done):
     result, text = done
     lines = text.splitlines()
     assert "depth" in lines[0] and "truth" in lines[0]
-    assert len(lines) == 1 + 7 + 2
+    assert len(lines) == 1 + 7 + 3
     for band, line in zip(result.bands, lines[1:8], strict=True):
         assert f"{band.depth * 1e6:.0f}" in line and f"{band.true_depth * 1e6:.0f}" in line
-    assert str(result.product) in lines[-2] and str(result.figures) in lines[-1]
+    assert str(result.product) in lines[8] and str(result.figures) in lines[9]
+
+
+def test_what_it_says_to_do_next_can_be_done(done, tmp_path, monkeypatch):
+    monkeypatch.setattr("miri_gpu.products.save_all_figures", lambda *_: None)
+    command = done[1].splitlines()[-1].removeprefix("next: miri-gpu ").split()
+    typed = [found for word in command for found in sorted(glob.glob(word)) or [word]]
+    arguments = [*typed, "-o", str(tmp_path / "out"), "--backend", "numpy"]
+    result = CliRunner().invoke(cli.main, arguments)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out" / "timeseries.nc").exists()
 
 
 def test_product_and_figures_are_where_it_says(done):
