@@ -121,6 +121,7 @@ def normalised(
         values = light_curves[name]
         relative[name] = values.copy(data=values.values / level[..., None])
         relative[name].attrs = {**values.attrs, "units": "1"}
+    relative["flux"].attrs["long_name"] = "relative flux in the band"
     return relative
 
 

@@ -118,8 +118,9 @@ def test_normalised_curves_have_median_one_out_of_transit(product):
     np.testing.assert_allclose(
         relative["flux_error"] / relative["flux"], curves["flux_error"] / curves["flux"]
     )
-    assert relative["flux"].attrs["units"] == "1"
+    assert relative["flux"].attrs == {"units": "1", "long_name": "relative flux in the band"}
     assert curves["flux"].attrs["units"] == "DN/s"  # the argument is what it was
+    assert curves["flux"].attrs["long_name"] == "flux in the band"
     assert float(normalised(white_light_curve(product))["flux"].median()) == pytest.approx(1.0)
 
 
