@@ -5,7 +5,7 @@ variable                dimensions                          unit
 ======================  ==================================  ====================================
 flux, flux_error        integration_number, wavelength      DN/s
 background              integration_number, wavelength      DN/s, of a pixel
-n_outliers              ..., wavelength, region_width       pixels that were replaced
+n_outliers              ..., wavelength, region_width       pixels with any data-quality flag
 n_jumps                 integration_number                  pixels with a jump in their ramp
 x_shift, y_shift        integration_number                  pixel, positive to higher index
 trace_centre            integration_number                  pixel (column)
