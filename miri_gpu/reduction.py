@@ -247,7 +247,7 @@ def assemble(job: Job, parts: Sequence[Part]) -> "xarray.Dataset":
         ),
         times={name: np.concatenate([part[name] for part in times]) for name in times[0]},
         integration_number=plan.integration_numbers(),
-        provenance=provenance(plan),
+        provenance=provenance(job),
         flux=spectra.flux,
         flux_error=spectra.flux_err,
         background=extraction.background,
@@ -300,19 +300,23 @@ def measured_linearity(job: Job) -> dict[str, np.ndarray]:
     }
 
 
-def provenance(plan: Plan) -> "Provenance":
+def provenance(job: Job) -> "Provenance":
     """How the time series was made, for its attributes."""
     from miri_gpu.timeseries import Provenance
 
-    header = plan.segments[0].primary
+    plan, first = job.plan, job.plan.segments[0]
     return Provenance(
         recipe=plan.recipe.to_toml(),
         backend=plan.backend.name,
         device=plan.backend.device,
         crds_context=plan.calibration.context,
+        references=plan.calibration.folder,
         reference_files=plan.calibration.files,
         input_files=[segment.path.name for segment in plan.segments],
-        target=plan.segments[0].target,
-        program=header.get("PROGRAM", ""),
-        observation=header.get("OBSERVTN", ""),
+        target=first.target,
+        program=str(first.primary.get("PROGRAM", "")),
+        observation=str(first.primary.get("OBSERVTN", "")),
+        n_groups=plan.shape_of_parts[1],
+        group_time_s=first.readout.group_time_s,
+        gain_e_per_dn=job.median_gain,
     )

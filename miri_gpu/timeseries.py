@@ -44,6 +44,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from miri_gpu import detector
 from miri_gpu.errors import MiriGpuError, OutputError
 from miri_gpu.files import write_beside
 from miri_gpu.versions import installed_versions
@@ -119,29 +120,37 @@ class Provenance:
     recipe : the recipe as used, in TOML
     backend, device : what computed
     crds_context : the CRDS context, empty where the references came from a folder
+    references : the folder, empty where CRDS chose
     reference_files : file by type of reference
     input_files : names of the segments
     target, program, observation : what the headers say was observed
+    n_groups : of an integration; None where it is not known, as for the next two
+    group_time_s : from one group to the next
+    gain_e_per_dn : median of the pixels
     """
 
     recipe: str = ""
     backend: str = ""
     device: str = ""
     crds_context: str = ""
+    references: str = ""
     reference_files: Mapping[str, str] = field(default_factory=dict)
     input_files: Sequence[str] = ()
     target: str = ""
     program: str = ""
     observation: str = ""
+    n_groups: int | None = None
+    group_time_s: float | None = None
+    gain_e_per_dn: float | None = None
 
-    def attributes(self) -> dict[str, str]:
-        """As text: lists one item to a line, mappings as "type: file"."""
+    def attributes(self) -> dict[str, str | int | float]:
+        """Numbers and texts, known ones: lists one item to a line, mappings as "type: file"."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values["reference_files"] = "\n".join(
             f"{kind}: {name}" for kind, name in sorted(self.reference_files.items())
         )
         values["input_files"] = "\n".join(str(name) for name in self.input_files)
-        return {name: str(value) for name, value in values.items()}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def build_timeseries(
@@ -228,6 +237,9 @@ def build_timeseries(
     }
     attributes = {
         "title": "MIRI LRS slitless time series",
+        "instrument": detector.INSTRUMENT,
+        "filter": detector.FILTER,
+        "subarray": detector.SUBARRAY,
         **provenance.attributes(),
         "versions": "\n".join(f"{k} {v}" for k, v in installed_versions().items()),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

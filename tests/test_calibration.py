@@ -70,7 +70,7 @@ def test_arrays_as_stsci_models_give_them(folder, calibration, reftype):
 
 def test_what_is_no_array(calibration, folder):
     assert calibration.gain_factor == 2.5
-    assert calibration.context == str(folder)
+    assert (calibration.context, calibration.folder) == ("", str(folder))
     assert set(calibration.files) == {*FIELDS, "specwcs", "rscd", "emicorr"}
     assert calibration.files["dark"] == "jwst_miri_dark_0007.fits"
     np.testing.assert_array_equal(calibration.average_dark, np.float32(0.25))

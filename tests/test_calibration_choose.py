@@ -45,7 +45,7 @@ def test_crds_chooses_as_for_the_jwst_steps(crds, cache):
     from jwst.dark_current import DarkCurrentStep
 
     ours = load_calibration(observation_header())
-    assert ours.context == "jwst_0001.pmap"
+    assert (ours.context, ours.folder) == ("jwst_0001.pmap", "")
     assert ours.files == cache[1]
     model, step = science_model(), DarkCurrentStep()
     model.meta.observation.date, model.meta.observation.time = "2023-01-02", "03:04:05.000"

@@ -86,6 +86,7 @@ def test_the_header_says_what_was_done_and_with_what(made):
     assert header["S_RAMP"] == header["S_JUMP"] == header["S_DARK"] == "COMPLETE"
     assert header["R_DARK"] == "jwst_miri_dark_0001.fits"
     assert header["CAL_VER"].startswith("miri_gpu ")
+    assert header["CRDS_CTX"] == ""  # the references came from a folder
     assert header["TARGNAME"] == "SIMULATED-STAR"
     science = fits.getheader(made[1][0][0], "SCI")
     assert science["BUNIT"] == "DN/s"

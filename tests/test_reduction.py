@@ -438,6 +438,8 @@ def test_references_from_crds_and_from_a_folder_give_the_same(observation, refer
     from_crds = reduce(observation.segments, backend="numpy")
     assert_same_products(from_folder, from_crds)
     assert from_crds.attrs["crds_context"] == observation.crds_context
+    assert (from_crds.attrs["references"], from_folder.attrs["crds_context"]) == ("", "")
+    assert from_folder.attrs["references"] == str(references)
     assert from_crds.attrs["reference_files"] == from_folder.attrs["reference_files"]
     assert "dark: jwst_miri_dark_0001.fits" in from_crds.attrs["reference_files"]
 
@@ -518,6 +520,9 @@ def test_regrouped_integrations_have_times_of_their_own(rough, references):
     plan = planned(rough, references, settings)
     dataset = run_plan(plan)
     assert np.array_equal(dataset["integration_number"], 1 + np.arange(30))
+    assert dataset.attrs["n_groups"] == 4
+    assert dataset.attrs["group_time_s"] == detector.FRAME_TIME_S
+    assert dataset.attrs["gain_e_per_dn"] == np.float32(3.1)
     frame_days = detector.FRAME_TIME_S / 86400
     times = plan.segments[0].times
     for scale, name in (("MJD_UTC", "mjd_utc"), ("BJD_TDB", "bjd_tdb")):

@@ -59,6 +59,8 @@ def product(rng, wavelength):
             reference_files={"flat": "f.fits", "dark": "d.fits"},
             input_files=["a_uncal.fits", "b_uncal.fits"],
             target="WASP-0",
+            n_groups=12,
+            group_time_s=0.15904,
         ),
         **measured(rng),
     )
@@ -125,6 +127,9 @@ def test_one_integration_lasts_from_its_start_to_its_end(rng, wavelength):
 def test_provenance_is_in_the_attributes(product):
     assert product.attrs["recipe"] == "[jump]\nskip = true\n"
     assert product.attrs["reference_files"] == "dark: d.fits\nflat: f.fits"
+    assert (product.attrs["n_groups"], product.attrs["group_time_s"]) == (12, 0.15904)
+    assert (product.attrs["filter"], product.attrs["subarray"]) == ("P750L", "SLITLESSPRISM")
+    assert "gain_e_per_dn" not in product.attrs  # unknown
     assert product.attrs["input_files"].split("\n") == ["a_uncal.fits", "b_uncal.fits"]
     assert f"numpy {np.__version__}" in product.attrs["versions"]
     assert product.attrs["created"].endswith("+00:00")

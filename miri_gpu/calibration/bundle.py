@@ -58,8 +58,9 @@ class Calibration(ArrayBundle):
         Factor for a non-standard gain setting, where one was used.
     files : dict[str, str]
         File name of each type of reference, or "N/A".
-    context : str
-        The CRDS context that chose them, or the folder that they came from.
+    context, folder : str
+        The CRDS context that chose them, or else the folder that they came from; the other is
+        empty.
     """
 
     mask: Array | None = None
@@ -83,6 +84,7 @@ class Calibration(ArrayBundle):
     gain_factor: float | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     context: str = ""
+    folder: str = ""
 
     def map(self, function) -> Self:
         """Apply a function to every array that is there."""

@@ -56,16 +56,18 @@ def load_calibration(
     _check_types(types, overrides)
     subarray = read.Subarray.from_header(header, "observation")
     wanted = [reftype for reftype in types if reftype not in overrides]
-    if references is None:
-        files, context = choose.choose_from_crds(header, wanted) if wanted else ({}, "")
-    else:
-        files, context = choose.choose_from_folder(references, wanted), str(references)
+    files, context = {}, ""
+    if references is not None:
+        files = choose.choose_from_folder(references, wanted)
+    elif wanted:
+        files, context = choose.choose_from_crds(header, wanted)
     files |= {t: path for t, path in choose.overridden(overrides).items() if t in types}
     _check_required(files, context)
     return Calibration(
         **_arrays(files, header, subarray, velocity_m_s),
         files={reftype: path.name if path else NOT_AVAILABLE for reftype, path in files.items()},
         context=context,
+        folder="" if references is None else str(references),
     )
 
 
