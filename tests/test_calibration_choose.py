@@ -33,11 +33,14 @@ def cache(tmp_path_factory):
 
 @pytest.fixture
 def crds(cache, monkeypatch):
-    """Points CRDS to the local cache."""
+    """Points CRDS to the local cache, and lets it forget that afterwards."""
+    from crds.core import utils
+
     monkeypatch.setenv("CRDS_PATH", str(cache[0]))
     monkeypatch.setenv("CRDS_CONTEXT", "jwst_0001.pmap")
     monkeypatch.setenv("CRDS_IGNORE_MAPPING_CHECKSUM", "1")
-    return monkeypatch
+    yield monkeypatch
+    utils.clear_function_caches()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # stpipe's use of CRDS
