@@ -267,7 +267,7 @@ def test_no_worker_and_no_memory_are_refused_at_once(whole, tmp_path, how):
 
 @pytest.mark.parametrize(
     ("name", "backend"),
-    [(name, None) for name in RECIPES]
+    [(name, None) for name in ("bright", "every step", "flags of STScI", "optimal")]
     + [(name, STAND_IN) for name in ("cut, without interference", "likelihood")],
 )
 def test_what_does_not_fit_the_memory_is_read_by_rows_and_kept_in_files(
@@ -392,7 +392,7 @@ def test_cupy_computes_the_same(whole, name, memory_bytes):
         assert differs.mean() < 1e-2, variable
 
 
-@pytest.mark.parametrize("name", ["every step", "flags of STScI", "likelihood"])
+@pytest.mark.parametrize("name", ["every step", "flags of STScI"])
 def test_processes_give_the_same(whole, tmp_path, name):
     plan, dataset, rates = whole(name)
     sink = ToFiles(tmp_path / RATES, rate_writer)
