@@ -20,7 +20,7 @@ TIME_COLUMNS = (
     "int_end_BJD_TDB",
 )
 _MOMENTS = ("start", "mid", "end")
-_SECONDS_PER_DAY = 86400.0
+SECONDS_PER_DAY = 86400.0
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def divided_times(
     dict of (n_ints x n_parts,) float64 [days]
         The columns of INT_TIMES.
     """
-    part_days = part_s / _SECONDS_PER_DAY
+    part_days = part_s / SECONDS_PER_DAY
     offsets = part_days * np.arange(n_parts)
     divided = {}
     for scale in ("MJD_UTC", "BJD_TDB"):
@@ -107,10 +107,10 @@ def _times_from_cadence(segment: "Segment", numbers: np.ndarray) -> dict[str, np
     _require(segment, ("EXPSTART", "TFRAME"), "the times")
     integration_s = segment.n_groups * segment.readout.group_time_s
     cadence_s = integration_s + header.get("NRESETS", 1) * header["TFRAME"]
-    start = header["EXPSTART"] + (numbers - 1) * cadence_s / _SECONDS_PER_DAY
+    start = header["EXPSTART"] + (numbers - 1) * cadence_s / SECONDS_PER_DAY
     elapsed_s = {"start": 0.0, "mid": 0.5 * integration_s, "end": integration_s}
     times = {
-        f"int_{moment}_MJD_UTC": start + elapsed_s[moment] / _SECONDS_PER_DAY for moment in _MOMENTS
+        f"int_{moment}_MJD_UTC": start + elapsed_s[moment] / SECONDS_PER_DAY for moment in _MOMENTS
     }
     return times | _barycentric(segment, times)
 
@@ -127,7 +127,7 @@ def _barycentric(segment: "Segment", times: dict[str, np.ndarray]) -> dict[str, 
         late = [header[b] - header[u] for u, b in zip(utc, barycentric, strict=True)]
     else:
         _require(segment, ("BARTDELT",), "the barycentric times")
-        at, late = [0.0], [header["BARTDELT"] / _SECONDS_PER_DAY]
+        at, late = [0.0], [header["BARTDELT"] / SECONDS_PER_DAY]
     return {
         f"int_{moment}_BJD_TDB": mjd + np.interp(mjd, at, late)
         for moment in _MOMENTS

@@ -29,7 +29,7 @@ from miri_gpu.ramps.ramp_fit import ignored_groups
 from miri_gpu.recipe import Recipe, load_recipe, settings_at_fault
 from miri_gpu.rehearsal import rehearse
 from miri_gpu.sections import SECTIONS
-from miri_gpu.segment_files import N_DROPPED, USED_TIME
+from miri_gpu.segment_files import N_DROPPED, USED_TIME, Origin
 from miri_gpu.segments import Segment, open_segments
 
 log = logging.getLogger(__name__)
@@ -139,8 +139,23 @@ class Plan:
         times = {name: column[kept] for name, column in segment.times.items()}
         if self.n_parts == 1:
             return times
-        part_s = self.recipe["regroup"].n_groups * segment.readout.group_time_s
-        return divided_times(times, self.n_parts, part_s)
+        n_parts, n_groups = self.shape_of_parts
+        return divided_times(times, n_parts, n_groups * segment.readout.group_time_s)
+
+    def origin(self, segment: Segment) -> Origin:
+        """How what is made of a segment's ramps comes to be, as if it had been observed so."""
+        n_parts, n_groups = self.shape_of_parts
+        return Origin(
+            segment=segment,
+            recipe=self.recipe,
+            calibration=self.calibration,
+            first_integration=int(self.kept[: segment.first_integration].sum()) * n_parts,
+            n_ints_of_exposure=int(self.kept.sum()) * n_parts,
+            n_dropped=int((~self.kept).sum()),
+            n_groups=n_groups,
+            used_time_s=self.used_time_s(segment),
+            times=self.integration_times(segment),
+        )
 
 
 def check_limits(

@@ -197,10 +197,11 @@ def clean_frames(rates: Rates, job: Job) -> Frames:
         rates = apply_flat(rates, calibration.flat, calibration.flat_err, calibration.flat_dq)
     data = rates.data
     background, background_err = xp.zeros((*data.shape[:2], 1), dtype=xp.float32), None
-    for step in ("group_background_subtract", "background_subtract"):  # the last one's stays
+    for step in ("background_subtract", "group_background_subtract"):  # the last one's stays
         if recipe.runs(step):
             background_err = background_error(rates.err, rates.dq, params=recipe[step])
             background_err = fill_unknown_errors(background_err)
+            break
     if recipe.runs("background_subtract"):
         background = measure_background(
             data,

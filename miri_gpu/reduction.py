@@ -211,7 +211,7 @@ def reduce_ramps(
 ) -> Part:
     """Reduce a segment of raw ramps, walked over its rows."""
     segment, job = walk.segment, walk.job
-    origin = Origin.of(job.plan, segment)
+    origin = job.plan.origin(segment)
     with nullcontext() if on_ramps is None else on_ramps(origin) as take_ramps:
         fits = segment_to_rates(walk, take_ramps)
 

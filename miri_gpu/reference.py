@@ -14,6 +14,7 @@ from jwst.datamodels import CubeModel, GainModel, LinearityModel, RampModel, Rea
 from miri_gpu.calibration import CustomGainParams
 from miri_gpu.detector import DETECTOR_SHAPE
 from miri_gpu.files import write_beside
+from miri_gpu.integration_times import SECONDS_PER_DAY
 from miri_gpu.ramps.self_calibration import (
     CustomLinearityParams,
     calibrate_linearity,
@@ -32,7 +33,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_SECONDS_PER_DAY = 86400.0
 _SAVE_SPEC = """
 save = boolean(default=False)  # save it as a FITS file
 save_path = string(default=None)  # folder to save it in; nothing: the current one
@@ -66,7 +66,7 @@ class GetIntegrationTimes(MiriStep):
             raise ValueError(f"{self.class_alias}: input: INT_TIMES: expected a table, got none")
         mid, start, end = (times[f"int_{moment}_BJD_TDB"] for moment in ("mid", "start", "end"))
         duration_s = float(np.median(np.diff(mid) if len(mid) > 1 else end - start))
-        duration_s *= _SECONDS_PER_DAY
+        duration_s *= SECONDS_PER_DAY
         log.info("an integration takes %.4f s", duration_s)
         return times, duration_s
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -20,9 +19,6 @@ from miri_gpu.integration_times import TIME_COLUMNS
 from miri_gpu.recipe import Recipe
 from miri_gpu.sections import SECTIONS
 from miri_gpu.segments import Segment
-
-if TYPE_CHECKING:
-    from miri_gpu.plan import Plan
 
 _FITS_BLOCK = 2880  # bytes, of which all parts of a FITS file are multiples
 UNSIGNED_ZERO = 1 << 31  # what FITS adds to 32-bit integers that are unsigned
@@ -80,22 +76,6 @@ class Origin:
     n_groups: int
     used_time_s: float
     times: dict[str, np.ndarray]
-
-    @classmethod
-    def of(cls, plan: "Plan", segment: Segment) -> Self:
-        """By a plan: as if the integrations that it leaves, or cuts, had been observed so."""
-        cut = plan.recipe.runs("regroup")
-        return cls(
-            segment=segment,
-            recipe=plan.recipe,
-            calibration=plan.calibration,
-            first_integration=int(plan.kept[: segment.first_integration].sum()) * plan.n_parts,
-            n_ints_of_exposure=int(plan.kept.sum()) * plan.n_parts,
-            n_dropped=int((~plan.kept).sum()),
-            n_groups=plan.recipe["regroup"].n_groups if cut else segment.n_groups,
-            used_time_s=plan.used_time_s(segment),
-            times=plan.integration_times(segment),
-        )
 
     @property
     def n_ints(self) -> int:

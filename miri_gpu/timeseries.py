@@ -47,6 +47,7 @@ import numpy as np
 from miri_gpu import detector
 from miri_gpu.errors import MiriGpuError, OutputError
 from miri_gpu.files import write_beside
+from miri_gpu.integration_times import SECONDS_PER_DAY
 from miri_gpu.versions import installed_versions
 
 if TYPE_CHECKING:
@@ -108,7 +109,6 @@ _OPTIONAL_COORDINATES = {
 _STORED = {"n_outliers": np.int16, "linearity_in_fit": np.int8}  # other spectra: float32
 _MOMENTS = ("start", "mid", "end")
 _MJD_ZERO = 2400000.5  # JD - MJD
-_SECONDS_PER_DAY = 86400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,7 +281,7 @@ def integration_duration_s(clocks: Mapping[str, tuple]) -> float:
     """Median time between mid-integrations; of a single integration, from its start to its end."""
     start, mid, end = (clocks[f"bjd_tdb_{moment}"][1] for moment in _MOMENTS)
     steps = np.diff(mid) if len(mid) > 1 else end - start
-    return float(np.median(steps)) * _SECONDS_PER_DAY
+    return float(np.median(steps)) * SECONDS_PER_DAY
 
 
 def save_timeseries(dataset: "xarray.Dataset", path: str | Path) -> None:

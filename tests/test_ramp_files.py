@@ -17,7 +17,7 @@ from miri_gpu.plan import make_plan
 from miri_gpu.products import reduce_to_directory
 from miri_gpu.ramp_files import ramp_writer
 from miri_gpu.reduction import reduce_job
-from miri_gpu.segment_files import Origin, path_of
+from miri_gpu.segment_files import path_of
 
 SETTINGS = {
     "emicorr": {"skip": False},
@@ -135,7 +135,7 @@ def test_a_reduction_saves_them_where_it_is_asked(observation, tmp_path, monkeyp
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_nothing_stays_of_what_is_interrupted(plan, tmp_path, error):
-    origin = Origin.of(plan, plan.segments[0])
+    origin = plan.origin(plan.segments[0])
     with pytest.raises(error), ramp_writer(tmp_path / "x_ramp.fits", origin):
         raise error
     assert list(tmp_path.iterdir()) == []
@@ -147,7 +147,7 @@ def test_a_full_disk_is_told_at_once(plan, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(segment_files.os, "posix_fallocate", full)
-    origin = Origin.of(plan, plan.segments[0])
+    origin = plan.origin(plan.segments[0])
     with (
         pytest.raises(OutputError, match=r"_ramp\.fits: cannot be written \(No space left"),
         ramp_writer(tmp_path / "x_ramp.fits", origin),

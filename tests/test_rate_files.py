@@ -12,7 +12,7 @@ from miri_gpu.plan import make_plan
 from miri_gpu.ramp_files import ramp_writer
 from miri_gpu.rate_files import load_rates, rate_writer
 from miri_gpu.reduction import run_plan
-from miri_gpu.segment_files import Origin, path_of
+from miri_gpu.segment_files import path_of
 from miri_gpu.segments import open_segment, open_segments
 
 SETTINGS = {
@@ -108,7 +108,7 @@ def test_what_was_not_done_is_said(made, tmp_path, gain_factor, skipped, rates_s
     calibration = replace(plan.calibration, gain_factor=gain_factor)
     plan = replace(plan, recipe=recipe, calibration=calibration)
     for writer, expected in ((rate_writer, rates_say), (ramp_writer, ramps_say)):
-        with writer(path, Origin.of(plan, plan.segments[0])):
+        with writer(path, plan.origin(plan.segments[0])):
             pass
         header = fits.getheader(path)
         assert header.get("S_GANSCL") == expected
@@ -138,7 +138,7 @@ def test_jwst_opens_it_as_a_cube_and_its_steps_take_it(made, observation):
 
 
 def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(made, tmp_path):
-    origin = Origin.of(made[0], made[0].segments[0])
+    origin = made[0].origin(made[0].segments[0])
     path = tmp_path / "absent" / "x_rateints.fits"
     with (
         pytest.raises(OutputError, match=str(path)),

@@ -37,7 +37,7 @@ from miri_gpu.rate_files import load_rates, rate_writer
 from miri_gpu.recipe import named_recipe
 from miri_gpu.reduction import reduce, reduce_job, run_plan
 from miri_gpu.row_walks import walks_ahead
-from miri_gpu.segment_files import Origin, path_of
+from miri_gpu.segment_files import path_of
 from miri_gpu.segments import open_segment, open_segments
 from miri_gpu.storage import Room
 
@@ -426,7 +426,7 @@ def saved_rates(whole, tmp_path_factory):
             plan, _, rates = whole(name)
             made[name] = [path_of(folder, segment, "rateints") for segment in plan.segments]
             for path, segment, found in zip(made[name], plan.segments, rates, strict=True):
-                with rate_writer(path, Origin.of(plan, segment)) as write:
+                with rate_writer(path, plan.origin(segment)) as write:
                     write(slice(None), found)
         return made[name]
 
