@@ -16,6 +16,7 @@ from miri_gpu.numerics import masked_median, moving_median
 from miri_gpu.parameters import Parameters, option
 
 METHODS = ("constant", "row_wise", "col_wise")
+_SHARE_WITHIN_HALF_SIGMA = 0.3829  # of normal values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +117,7 @@ def measure_background(
             for side in (slice(None, n_left), slice(n_left, None))
         )
         lines = _lines(*medians, params, xp=xp)
-        if params.smoothing_length is None:
+        if not _is_smoothed(params):
             return lines
         return _smooth(evaluate_background(lines, data.shape[-1]), params)
 
@@ -127,19 +128,22 @@ def measure_background(
         )
         return xp.broadcast_to(level[..., None, None], (*data.shape[:-1], 1))
     levels = masked_median(pixels, good, axis=-1)[..., None]
-    return levels if params.smoothing_length is None else _smooth(levels, params)
+    return _smooth(levels, params) if _is_smoothed(params) else levels
 
 
 def background_error(
-    err: Array, dq: Array | None = None, *, params: BackgroundParams | None = None
+    data: Array, err: Array, dq: Array | None = None, *, params: BackgroundParams | None = None
 ) -> Array:
     """Standard deviation of a measured background, which all pixels of a row have in common.
 
+    `rows_sharing` says how far rows have it in common, too.
+
     Parameters
     ----------
-    err : (..., n_rows, n_cols) float
-        Standard deviations of the pixels, which are independent. NaN takes no part.
-    dq : unsigned integers that broadcast against `err`, or None
+    data, err : (..., n_rows, n_cols) float
+        Frames, and the standard deviations of their pixels, which are independent. NaN takes no
+        part.
+    dq : unsigned integers that broadcast against `data`, or None
         As `measure_background` takes it.
     params : BackgroundParams or GroupBackgroundParams
 
@@ -147,21 +151,15 @@ def background_error(
     -------
     (..., n_rows, n_cols or 1) float32
         NaN where no pixel has a say.
-
-    Notes
-    -----
-    Rows are taken for independent, as whoever adds them up in quadrature does. A background that is
-    smoothed along them has smaller errors than these in a single row, and these in a sum of many;
-    of that of a whole frame (`constant`), which all rows share, a sum knows too little.
     """
-    xp = namespace(err, dq)
+    xp = namespace(data, err, dq)
     params = BackgroundParams() if params is None else params
     left, right = _regions(params, err.shape[-1])
-    pixels, flags = _gathered(err, left, right, xp=xp), _gathered(dq, left, right, xp=xp)
-    good = xp.isfinite(pixels)
+    pixels, sigmas, flags = (_gathered(x, left, right, xp=xp) for x in (data, err, dq))
+    good = xp.isfinite(sigmas)
     if flags is not None:
         good &= (flags & DO_NOT_USE) == 0
-    square = xp.where(good, pixels * pixels, 0)
+    square = xp.where(good, sigmas * sigmas, 0)
     if params.method == "col_wise":
         n_left = err[..., left].shape[-1]
         sides = (slice(None, n_left), slice(n_left, None))
@@ -172,13 +170,29 @@ def background_error(
         share = (xp.arange(err.shape[-1]) - left_column) / (right_column - left_column)
         variance = (1 - share) ** 2 * of_left + share**2 * of_right
     else:
-        axes = (-2, -1) if params.method == "constant" else (-1,)
-        variance = _variance_of_median(square, good, axes, xp=xp)
+        whole = params.method == "constant"
+        variance = _variance_of_median(square, good, (-2, -1) if whole else (-1,), xp=xp)
+        if whole:
+            variance = variance * _excess_by_spread(pixels, sigmas, good, xp=xp)
         variance = xp.broadcast_to(variance, (*err.shape[:-1], 1))
-    if params.smoothing_length is not None and params.method != "constant":
-        n_rows = 2 * _radius(params) + 1
-        variance = variance * n_rows * _share_of_median(n_rows)
+    if _is_smoothed(params):
+        variance = variance * _share_of_median(rows_sharing(params))
     return xp.sqrt(variance).astype(xp.float32)
+
+
+def rows_sharing(params: BackgroundParams) -> float:
+    """How many rows share the error of their background.
+
+    Returns
+    -------
+    float
+        Of rows that are d apart, the errors have the correlation 1 - d / n, or 0 from n on: n is 1
+        where each row has its own background, the length of a running median (of 5 rows their sum
+        then has an error that is a tenth less), and infinity where a frame has one.
+    """
+    if params.method == "constant":
+        return math.inf
+    return 2 * _radius(params) + 1 if _is_smoothed(params) else 1
 
 
 def evaluate_background(background: Array, n_cols: int) -> Array:
@@ -240,6 +254,23 @@ def _variance_of_median(square, good, axes, *, xp) -> Array:
     return mean * _share_of_median(n)
 
 
+def _excess_by_spread(pixels, sigmas, good, *, xp) -> Array:
+    """By how much more the median of a frame varies, since its pixels are spread out by themselves.
+
+    Few of them are near the median then. Of normal values that vary by sigma about means which are
+    spread out themselves, s in all, the variance of the median is
+    (pi/2 - asin(1 - sigma^2 / s^2)) s^2 / n. How many are near says what s is.
+    """
+    whole = (*pixels.shape[:-2], -1)
+    pixels, sigmas, good = (x.reshape(whole) for x in (pixels, sigmas, good))
+    off_median = pixels - masked_median(pixels, good, axis=-1)[..., None]
+    n_near = (good & (xp.abs(off_median) < 0.5 * sigmas)).sum(axis=-1)
+    share = xp.maximum(n_near, 1) / xp.maximum(good.sum(axis=-1), 1)
+    ratio = xp.maximum(_SHARE_WITHIN_HALF_SIGMA / share, 1.0) ** 2
+    excess = (math.pi / 2 - xp.arcsin(1 - 1 / ratio)) * ratio / (math.pi / 2)
+    return excess[..., None, None]
+
+
 def _share_of_median(n):
     """Variance of a median of n normal values over that of one of them.
 
@@ -265,6 +296,10 @@ def _lines(left: Array, right: Array, params: BackgroundParams, *, xp) -> Array:
     left_column, right_column = _middles(params)
     slope = (right - left) / (right_column - left_column)
     return xp.stack([left - slope * left_column, slope], axis=-1)
+
+
+def _is_smoothed(params: BackgroundParams) -> bool:
+    return params.smoothing_length is not None and params.method != "constant"
 
 
 def _smooth(background: Array, params: BackgroundParams) -> Array:

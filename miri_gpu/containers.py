@@ -144,7 +144,10 @@ class Spectra(ArrayBundle):
     ----------
     flux : (n_ints, n_rows) float32 [DN/s]
     flux_err : (n_ints, n_rows) float32 [DN/s]
+    background_err : (n_ints, n_rows) float32 [DN/s] or None
+        What the subtracted background has of `flux_err`: rows may share it.
     """
 
     flux: Array
     flux_err: Array
+    background_err: Array | None = None

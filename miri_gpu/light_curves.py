@@ -8,9 +8,11 @@ import numpy as np
 if TYPE_CHECKING:
     import xarray
 
-_TIMES = (
+# of each integration, what a light curve is drawn against
+_BESIDE = (
     "bjd_tdb_start", "bjd_tdb_mid", "bjd_tdb_end",
     "mjd_utc_start", "mjd_utc_mid", "mjd_utc_end",
+    "x_shift", "y_shift", "psf_sigma",
 )  # fmt: skip
 
 
@@ -35,7 +37,9 @@ def white_light_curve(
 def spectroscopic_light_curves(
     dataset: "xarray.Dataset", edges: Sequence[float]
 ) -> "xarray.Dataset":
-    """Sum the flux in bands of wavelength, errors in quadrature.
+    """Sum the flux in bands of wavelength.
+
+    Errors add up in quadrature, but for those of a background that rows share.
 
     A row whose flux is unknown in half of the integrations or more is left out of its band. Of
     the rows left, one unknown value makes the sum of its integration unknown (NaN): a sum over
@@ -51,7 +55,8 @@ def spectroscopic_light_curves(
     -------
     xarray.Dataset
         flux, flux_error (wavelength, integration_number) [DN/s]; n_rows (wavelength);
-        coordinates: the middle of each band (wavelength), its edges, and the times.
+        coordinates: the middle of each band (wavelength), its edges, and of the integrations the
+        times, shifts and PSF width.
 
     Raises
     ------
@@ -64,7 +69,6 @@ def spectroscopic_light_curves(
     if edges.ndim != 1 or len(edges) < 2 or not np.all(np.diff(edges) > 0):
         raise ValueError(f"edges: expected two or more rising wavelengths, got {edges.tolist()}")
     flux = dataset["flux"].values.astype(np.float64)
-    variance = dataset["flux_error"].values.astype(np.float64) ** 2
     known = np.isfinite(flux).mean(axis=0) > 0.5
     low, high = edges[:-1], edges[1:]
     wavelength = dataset["wavelength"].values
@@ -74,7 +78,7 @@ def spectroscopic_light_curves(
     in_band &= known
     n_rows = in_band.sum(axis=1)
     sums = np.stack([flux[:, rows].sum(axis=1) for rows in in_band])
-    variances = np.stack([variance[:, rows].sum(axis=1) for rows in in_band])
+    variances = np.stack([_variance_of_sum(dataset.isel(wavelength=rows)) for rows in in_band])
     sums[n_rows == 0] = variances[n_rows == 0] = np.nan
     dims = ("wavelength", "integration_number")
     unit = {"units": "DN/s"}
@@ -90,10 +94,24 @@ def spectroscopic_light_curves(
             "wavelength_low": ("wavelength", low, {**um, "long_name": "lower edge of band"}),
             "wavelength_high": ("wavelength", high, {**um, "long_name": "upper edge of band"}),
             "integration_number": dataset["integration_number"],
-            **{name: dataset[name] for name in _TIMES},
+            **{name: dataset[name] for name in _BESIDE},
         },
         dataset.attrs,
     )
+
+
+def _variance_of_sum(rows: "xarray.Dataset") -> np.ndarray:
+    """Variance of the summed flux of some rows of a product, (n_ints,)."""
+    variance = rows["flux_error"].values.astype(np.float64) ** 2
+    if "background_flux_error" not in rows:
+        return variance.sum(axis=1)
+    shared = rows["background_flux_error"].values.astype(np.float64)
+    row = rows["row"].values
+    apart = np.abs(row[:, None] - row)
+    correlation = np.clip(1 - apart / float(rows["rows_sharing_background"]), 0, 1)
+    # each row's own part of the variance has no negative share in the sum
+    own = np.maximum(variance - shared**2, 0)
+    return own.sum(axis=1) + ((shared @ correlation) * shared).sum(axis=1)
 
 
 def normalised(
@@ -125,11 +143,14 @@ def normalised(
     return relative
 
 
-def transit_depths(light_curves: "xarray.Dataset", shape: np.ndarray) -> "xarray.Dataset":
+def transit_depths(
+    light_curves: "xarray.Dataset", shape: np.ndarray, *, against: Sequence[str] = ()
+) -> "xarray.Dataset":
     """Fit a transit of known shape, on a straight line in time, to each light curve.
 
-    The model is flux = a + b t - A shape, linear in a, b and A, with t counted from the middle of
-    the transit; the depth is A / a. The error comes from the scatter of the residuals.
+    The model is flux = a + b t + c x + .. - A shape, with t counted from the middle of the transit
+    and x, each of what the curve is decorrelated against, from its mean; the depth is A / a. The
+    error comes from the scatter of the residuals.
 
     Parameters
     ----------
@@ -137,6 +158,8 @@ def transit_depths(light_curves: "xarray.Dataset", shape: np.ndarray) -> "xarray
     shape : (n_ints,) or (n_bands, n_ints)
         0 out of transit and 1 where the full depth is reached; NaN leaves an integration out
         (ingress, say). A boolean mask of the integrations in transit will do.
+    against : names of variables of the light curves, such as ("x_shift", "y_shift")
+        NaN leaves an integration out.
 
     Returns
     -------
@@ -148,7 +171,8 @@ def transit_depths(light_curves: "xarray.Dataset", shape: np.ndarray) -> "xarray
     Raises
     ------
     ValueError
-        Where the shape has another number of values.
+        Where the shape has another number of values, or there is no such variable of the
+        integrations.
     """
     import xarray
 
@@ -161,7 +185,10 @@ def transit_depths(light_curves: "xarray.Dataset", shape: np.ndarray) -> "xarray
         raise ValueError(f"shape: expected {n_ints} values or {n_bands} x {n_ints}, got {found}")
     shapes = np.broadcast_to(shape, flux.shape)
     time = light_curves["bjd_tdb_mid"].values
-    fits = np.array([_fit_depth(time, *band) for band in zip(flux, error, shapes, strict=True)])
+    systematics = _systematics(light_curves, against)
+    fits = np.array(
+        [_fit_depth(time, systematics, *band) for band in zip(flux, error, shapes, strict=True)]
+    )
     dims = light_curves["flux"].dims[:-1]
     columns = fits.T if dims else fits[0]
     names = {
@@ -189,20 +216,32 @@ def median_of_known(values: np.ndarray, *, axis: int) -> np.ndarray:
     return np.where(np.squeeze(unknown, axis=axis), np.nan, median)
 
 
-def _fit_depth(time, flux, error, shape) -> tuple[float, float, float, float]:
+def _systematics(light_curves: "xarray.Dataset", against: Sequence[str]) -> np.ndarray:
+    """Variables of the integrations by their names, (n_variables, n_ints)."""
+    by_int = ("integration_number",)
+    found = {name: v.values for name, v in light_curves.variables.items() if v.dims == by_int}
+    for name in against:
+        if name not in found:
+            raise ValueError(f"against: expected names among {', '.join(found)}, got {name!r}")
+    columns = [found[name] for name in against]
+    return np.array(columns, dtype=np.float64).reshape(-1, light_curves.sizes[by_int[0]])
+
+
+def _fit_depth(time, systematics, flux, error, shape) -> tuple[float, float, float, float]:
     """Depth, its error, relative scatter of the residuals and relative error of the flux."""
-    used = np.isfinite(flux) & np.isfinite(shape) & np.isfinite(time)
+    used = np.isfinite([flux, shape, time, *systematics]).all(axis=0)
     flux, error, shape, time = flux[used], error[used], shape[used], time[used]
     unknown = (np.nan,) * 4
-    n_free = len(flux) - 3
+    n_free = len(flux) - 3 - len(systematics)
     if n_free < 1 or not shape.sum() > 0:
         return unknown
     days = time - np.average(time, weights=shape)
-    design = np.stack([np.ones_like(days), days / (np.ptp(days) or 1.0), -shape], axis=1)
-    if np.linalg.matrix_rank(design) < 3:
+    columns = [_of_unit_range(x - x.mean()) for x in systematics[:, used]]
+    design = np.stack([-shape, np.ones_like(days), _of_unit_range(days), *columns], axis=1)
+    if np.linalg.matrix_rank(design) < design.shape[1]:
         return unknown
     solution = np.linalg.lstsq(design, flux)[0]
-    level, _, amplitude = solution
+    amplitude, level = solution[:2]
     if not level > 0:
         return unknown
     residuals = flux - design @ solution
@@ -210,7 +249,11 @@ def _fit_depth(time, flux, error, shape) -> tuple[float, float, float, float]:
     covariance = variance * np.linalg.inv(design.T @ design)
     depth = amplitude / level
     # of a quotient: d(A / a) = (dA - depth da) / a
-    gradient = np.array([-depth, 0.0, 1.0]) / level
-    depth_error = np.sqrt(gradient @ covariance @ gradient)
+    gradient = np.array([1.0, -depth]) / level
+    depth_error = np.sqrt(gradient @ covariance[:2, :2] @ gradient)
     expected = np.sqrt(np.mean(error**2))
     return depth, depth_error, np.sqrt(variance) / level, expected / level
+
+
+def _of_unit_range(values: np.ndarray) -> np.ndarray:
+    return values / (np.ptp(values) or 1.0)

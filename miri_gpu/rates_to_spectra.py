@@ -13,6 +13,7 @@ import numpy as np
 from miri_gpu import detector
 from miri_gpu.backend import namespace, to_host
 from miri_gpu.background import (
+    BackgroundParams,
     background_error,
     evaluate_background,
     measure_background,
@@ -28,6 +29,7 @@ from miri_gpu.rates.flat import apply_flat
 from miri_gpu.rates.gain import fill_unknown_gain
 from miri_gpu.rates.outliers import clean_outliers, count_flagged, replace_outliers
 from miri_gpu.rates.trace import fit_trace
+from miri_gpu.recipe import Recipe
 from miri_gpu.segments import Segment
 from miri_gpu.spectra.align import cross_dispersion_profiles
 from miri_gpu.spectra.box import Aperture, extract_box, find_aperture
@@ -81,6 +83,8 @@ class Extraction(ArrayBundle):
     trace_centre, psf_sigma : (n_ints,) float64 [pixel]
     cross_dispersion : (n_ints, n_cols_used) float64 [DN/s]
         Sum over rows: the profile whose shifts are the x-shifts.
+    background_err : (n_ints, n_rows) float32 [DN/s] or None
+        What the subtracted background has of `flux_err`.
     chi_square : (n_ints, n_rows) float64 or None
         Per degree of freedom, of all ramps in the aperture, where the likelihood was fitted; NaN
         where no ramp was.
@@ -94,6 +98,7 @@ class Extraction(ArrayBundle):
     trace_centre: Array
     psf_sigma: Array
     cross_dispersion: Array
+    background_err: Array | None = None
     chi_square: Array | None = None
 
 
@@ -197,11 +202,9 @@ def clean_frames(rates: Rates, job: Job) -> Frames:
         rates = apply_flat(rates, calibration.flat, calibration.flat_err, calibration.flat_dq)
     data = rates.data
     background, background_err = xp.zeros((*data.shape[:2], 1), dtype=xp.float32), None
-    for step in ("background_subtract", "group_background_subtract"):  # the last one's stays
-        if recipe.runs(step):
-            background_err = background_error(rates.err, rates.dq, params=recipe[step])
-            background_err = fill_unknown_errors(background_err)
-            break
+    if (last := last_background(recipe)) is not None:
+        background_err = background_error(rates.data, rates.err, rates.dq, params=last)
+        background_err = fill_unknown_errors(background_err)
     if recipe.runs("background_subtract"):
         background = measure_background(
             data,
@@ -228,6 +231,14 @@ def clean_frames(rates: Rates, job: Job) -> Frames:
     )
 
 
+def last_background(recipe: Recipe) -> BackgroundParams | None:
+    """How the background is measured whose error stays: the last one that is subtracted."""
+    for step in ("background_subtract", "group_background_subtract"):
+        if recipe.runs(step):
+            return recipe[step]
+    return None
+
+
 def extract_frames(frames: Frames, fit: Fit, job: Job, exposure_time_s: float) -> Extraction:
     """Extract a block of clean frames, and measure their trace.
 
@@ -249,6 +260,7 @@ def extract_frames(frames: Frames, fit: Fit, job: Job, exposure_time_s: float) -
         trace_centre=trace.centre,
         psf_sigma=trace.sigma,
         cross_dispersion=cross_dispersion_profiles(frames.data, params=job.recipe["trace"]),
+        background_err=spectra.background_err,
         chi_square=_chi_square(fit, aperture),
     ).map(to_host)
 

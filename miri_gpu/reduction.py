@@ -13,32 +13,25 @@ import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
-from miri_gpu.backend import to_host
+from miri_gpu.assembly import Part, assemble, interference
 from miri_gpu.blocks import evenly_cut
-from miri_gpu.containers import Ramps, Rates, Spectra
+from miri_gpu.containers import Ramps, Rates
 from miri_gpu.job import Job
 from miri_gpu.plan import Plan, check_limits, make_plan
 from miri_gpu.progress import SILENT, Progress
 from miri_gpu.ramps_to_rates import Fit, segment_to_rates, with_custom_linearity
 from miri_gpu.rate_files import load_rates
-from miri_gpu.rates_to_spectra import Extraction, rates_to_extraction
+from miri_gpu.rates_to_spectra import rates_to_extraction
 from miri_gpu.recipe import Recipe, settings_at_fault
 from miri_gpu.row_walks import RowWalk, walks_ahead
 from miri_gpu.segment_files import Origin
 from miri_gpu.segments import Segment
-from miri_gpu.spectra.align import align_spectra, measure_shifts
-from miri_gpu.spectra.box import spectrum_wavelengths
 
 if TYPE_CHECKING:
     import xarray
-
-    from miri_gpu.timeseries import Provenance
 
 log = logging.getLogger(__name__)
 
@@ -160,27 +153,13 @@ def _reduce_apart(
     plan: Plan,
     how: Mapping[str, Any],
     sinks: tuple[Sink[Rates] | None, Sink[Ramps] | None],
-) -> "Part":
+) -> Part:
     """Reduce one segment of a plan, in one of several processes."""
     plan.backend.reuse_memory()
     with plan.backend.capped(how["memory_bytes"]):
         job = Job.of(plan, progress=progress, **how)
         [part] = reduce_segments([plan.segments[number]], job, *sinks)
     return part
-
-
-@dataclass(frozen=True)
-class Part:
-    """What is left of one segment, on the host.
-
-    Attributes
-    ----------
-    extraction : Extraction
-    emi : dict of name in the product to array, where the interference was measured
-    """
-
-    extraction: Extraction
-    emi: dict[str, np.ndarray]
 
 
 def reduce_segments(
@@ -224,99 +203,3 @@ def reduce_ramps(
                 take_rates(ints, take(ints).rates)
     extraction = rates_to_extraction(take, origin.n_ints, segment, job)
     return Part(extraction, interference(segment, job))
-
-
-def assemble(job: Job, parts: Sequence[Part]) -> "xarray.Dataset":
-    """Align the spectra of the whole observation and make the product."""
-    from miri_gpu.timeseries import build_timeseries
-
-    plan = job.plan
-    extraction = Extraction.concatenated([part.extraction for part in parts])
-    y_shift = measure_shifts(extraction.flux)
-    spectra = align_spectra(
-        Spectra(flux=extraction.flux, flux_err=extraction.flux_err),
-        y_shift,
-        params=plan.recipe["align_spectra"],
-    )
-    times = [plan.integration_times(segment) for segment in plan.segments]
-    return build_timeseries(
-        wavelength=spectrum_wavelengths(
-            plan.calibration.wavelength,
-            extraction.trace_centre,
-            params=plan.recipe.extraction,
-        ),
-        times={name: np.concatenate([part[name] for part in times]) for name in times[0]},
-        integration_number=plan.integration_numbers(),
-        provenance=provenance(job),
-        flux=spectra.flux,
-        flux_error=spectra.flux_err,
-        background=extraction.background,
-        n_outliers=extraction.n_outliers,
-        n_jumps=extraction.n_jumps,
-        x_shift=measure_shifts(extraction.cross_dispersion),
-        y_shift=y_shift,
-        trace_centre=extraction.trace_centre,
-        psf_sigma=extraction.psf_sigma,
-        **({} if extraction.chi_square is None else {"chi_square": extraction.chi_square}),
-        **joined_interference(parts),
-        **measured_linearity(job),
-    )
-
-
-def interference(segment: Segment, job: Job) -> dict[str, np.ndarray]:
-    """What the product says of the interference in a segment, where it was measured."""
-    model = job.emi.get(segment.path)
-    if model is None:
-        return {}
-    found = {"frequency": np.array(model.frequencies_hz)}
-    for name in ("amplitude_before", "amplitude_after"):
-        amplitudes = to_host(getattr(model, name))
-        found[f"emi_{name}"] = np.repeat(amplitudes, job.plan.n_parts, axis=1)
-    return found
-
-
-def joined_interference(parts: Sequence[Part]) -> dict[str, np.ndarray]:
-    """The same of all segments; the waves are the same in all."""
-    first = parts[0].emi
-    return {
-        name: value if name == "frequency" else np.concatenate([p.emi[name] for p in parts], axis=1)
-        for name, value in first.items()
-    }
-
-
-def measured_linearity(job: Job) -> dict[str, np.ndarray]:
-    """What the product says of the non-linearity, where it was measured."""
-    found = job.linearity
-    if found is None:
-        return {}
-    return {
-        "linearity_coefficients": found.coefficients,
-        "linearity_coefficients_error": found.coefficients_err,
-        "linearity_residual": found.residual,
-        "linearity_residual_error": found.residual_err,
-        "linearity_in_fit": found.in_fit,
-        "linearity_n_ramps": found.n_ramps,
-        "linearity_n_rejected": found.n_rejected,
-    }
-
-
-def provenance(job: Job) -> "Provenance":
-    """How the time series was made, for its attributes."""
-    from miri_gpu.timeseries import Provenance
-
-    plan, first = job.plan, job.plan.segments[0]
-    return Provenance(
-        recipe=plan.recipe.to_toml(),
-        backend=plan.backend.name,
-        device=plan.backend.device,
-        crds_context=plan.calibration.context,
-        references=plan.calibration.folder,
-        reference_files=plan.calibration.files,
-        input_files=[segment.path.name for segment in plan.segments],
-        target=first.target,
-        program=str(first.primary.get("PROGRAM", "")),
-        observation=str(first.primary.get("OBSERVTN", "")),
-        n_groups=plan.shape_of_parts[1],
-        group_time_s=first.readout.group_time_s,
-        gain_e_per_dn=job.median_gain,
-    )

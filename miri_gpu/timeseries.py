@@ -21,6 +21,8 @@ Only where the recipe measures them:
 ==========================  ==============================  ====================================
 variable                    dimensions                      unit
 ==========================  ==============================  ====================================
+background_flux_error       integration_number, wavelength  DN/s
+rows_sharing_background     none                            rows
 chi_square                  integration_number, wavelength  1, per degree of freedom
 emi_amplitude_before        frequency, integration_number   DN
 emi_amplitude_after         frequency, integration_number   DN
@@ -72,6 +74,12 @@ _DESCRIPTIONS = {  # name: (dimensions, unit, what it is)
 }
 _BY_FREQUENCY = ("frequency", "integration_number")
 _OPTIONAL = {  # likewise; of what only some recipes measure
+    "background_flux_error": (_BY_ROW, "DN/s", "what the subtracted background has of flux_error"),
+    "rows_sharing_background": (
+        (),
+        "row",
+        "background_flux_error of rows that are d apart has the correlation 1 - d / this number",
+    ),
     "chi_square": (_BY_ROW, "1", "chi-square per degree of freedom of the ramps in the aperture"),
     "emi_amplitude_before": (_BY_FREQUENCY, "DN", "amplitude of the interference in the ramps"),
     "emi_amplitude_after": (
@@ -176,6 +184,8 @@ def build_timeseries(
     n_outliers : (n_ints, n_rows, n_widths)
     n_jumps : (n_ints,)
     x_shift, y_shift, trace_centre, psf_sigma : (n_ints,) [pixel]
+    background_flux_error : (n_ints, n_rows) [DN/s], optional
+    rows_sharing_background : float, optional
     chi_square : (n_ints, n_rows), optional
     frequency : (n_waves,) [Hz], emi_amplitude_before, emi_amplitude_after : (n_waves, n_ints) [DN],
         optional

@@ -36,7 +36,11 @@ def make_product(flux, error):
         {"flux": (by_row, flux), "flux_error": (by_row, np.broadcast_to(error, flux.shape))},
         {
             "wavelength": WAVELENGTHS,
+            "row": ("wavelength", np.arange(len(WAVELENGTHS))),
             "integration_number": np.arange(1, flux.shape[0] + 1),
+            "x_shift": ("integration_number", 4e-3 * np.sin(np.arange(flux.shape[0]))),
+            "y_shift": ("integration_number", 4e-3 * np.cos(np.arange(flux.shape[0]) ** 1.3)),
+            "psf_sigma": ("integration_number", np.full(flux.shape[0], 0.8)),
             **clocks,
         },
     )
@@ -63,6 +67,22 @@ def test_bands_are_sums_with_errors_in_quadrature(product):
             assert curves["flux_error"].values[k, i] == pytest.approx(error, rel=1e-12)
     np.testing.assert_array_equal(curves["wavelength"], [5.5, 7.0, 10.0])
     np.testing.assert_array_equal(curves["bjd_tdb_mid"], product["bjd_tdb_mid"])
+
+
+@pytest.mark.parametrize(
+    ("n_sharing", "correlations"),
+    [(1, [1, 0, 0, 0]), (2, [1, 0.5, 0, 0]), (4, [1, 0.75, 0.5, 0.25]), (np.inf, [1, 1, 1, 1])],
+)
+def test_the_error_of_a_background_adds_up_as_rows_share_it(product, n_sharing, correlations):
+    product["background_flux_error"] = product["flux_error"] * 0.6
+    product["rows_sharing_background"] = n_sharing
+    rows = slice(2, 6)
+    total = product["flux_error"].values[0, rows]
+    covariance = np.diag((0.8 * total) ** 2)
+    for i, j in np.ndindex(4, 4):
+        covariance[i, j] += correlations[abs(i - j)] * 0.36 * total[i] * total[j]
+    curve = spectroscopic_light_curves(product, (6.0, 10.0)).isel(wavelength=0)
+    np.testing.assert_allclose(curve["flux_error"], np.sqrt(covariance.sum()), rtol=1e-6)
 
 
 def test_the_white_light_curve_is_one_band(product):
@@ -156,6 +176,35 @@ def test_depth_errors_are_right_statistically(rng):
     assert abs(np.mean(pulls)) < 4 / np.sqrt(n_trials)
     assert np.std(pulls) == pytest.approx(1.0, abs=0.12)
     assert np.mean(scatters) == pytest.approx(1.0, abs=0.02)
+
+
+def test_what_a_curve_is_decorrelated_against_leaves_its_depth(rng):
+    shape = trapezoid()
+    product = make_product(np.empty((N_INTS, len(WAVELENGTHS))), 2.0)
+    lost = 1 + 5.0 * product["x_shift"].values - 3.0 * (product["y_shift"].values - 0.02)
+    true = np.linspace(0.01, 0.03, len(WAVELENGTHS))
+    flux = 1000 * lost[:, None] * (1 - true * shape[:, None])
+    product["flux"].values[:] = flux + rng.normal(0, 2.0, flux.shape)
+    product["x_shift"].values[9] = np.nan  # left out
+    edges = (4.0, 5.0, 5.7, 6.5, 7.5, 9.0, 10.0, 12.0, 13.0)
+    curves = spectroscopic_light_curves(product, edges)
+    assert (transit_depths(curves, shape)["residual_scatter"] > 5e-3).all()
+    found = transit_depths(curves, shape, against=("x_shift", "y_shift"))
+    ratio = found["residual_scatter"] / found["expected_scatter"]
+    np.testing.assert_allclose(ratio, 1.0, atol=0.25)
+    pulls = (found["depth"].values - true[::-1]) / found["depth_error"].values
+    assert np.abs(pulls).max() < 4 and 0.4 < pulls.std() < 1.8
+
+
+def test_variables_that_determine_nothing_leave_the_depth_unknown(product):
+    white = white_light_curve(product)
+    assert np.isnan(float(transit_depths(white, trapezoid(), against=["psf_sigma"])["depth"]))
+    twice = ["x_shift", "x_shift"]
+    assert np.isnan(float(transit_depths(white, trapezoid(), against=twice)["depth"]))
+    with pytest.raises(ValueError, match=r"against: expected names among .*x_shift.*, got 'shift'"):
+        transit_depths(white, trapezoid(), against=["shift"])
+    with pytest.raises(ValueError, match="got 'wavelength'"):
+        transit_depths(white, trapezoid(), against=["wavelength"])
 
 
 def test_a_mask_and_unknown_points_will_do_for_the_shape(rng):

@@ -66,8 +66,8 @@ def as_documented(monkeypatch):
     """Errors of `reduce` without the noise of the subtracted background, as the scripts' are."""
     unknown = rates_to_spectra.background_error
 
-    def without(err, dq, params):
-        return 1e-20 * unknown(err, dq, params=params)
+    def without(data, err, dq, params):
+        return 1e-20 * unknown(data, err, dq, params=params)
 
     monkeypatch.setattr(rates_to_spectra, "background_error", without)
 

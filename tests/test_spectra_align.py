@@ -64,7 +64,8 @@ def test_aligned_is_interpolated_flux_and_variance(on_backend, rng):
     flux_err = rng.uniform(1, 2, flux.shape).astype(np.float32)
     shifts = TRUTH.copy()
     shifts[6] = np.nan
-    moved = align_spectra(on_backend(Spectra(flux=flux, flux_err=flux_err)), on_backend(shifts))
+    spectra = Spectra(flux=flux, flux_err=flux_err, background_err=flux_err / 2)
+    moved = align_spectra(on_backend(spectra), on_backend(shifts))
     row = np.arange(416)
     for i in range(6):
         at = row + shifts[i]
@@ -72,6 +73,9 @@ def test_aligned_is_interpolated_flux_and_variance(on_backend, rng):
         variance = np.interp(at, row, flux_err[i].astype(float) ** 2, left=np.nan, right=np.nan)
         np.testing.assert_allclose(to_host(moved.flux)[i], twin, rtol=1e-6)
         np.testing.assert_allclose(to_host(moved.flux_err)[i], np.sqrt(variance), rtol=1e-6)
+    np.testing.assert_allclose(
+        to_host(moved.background_err), to_host(moved.flux_err) / 2, rtol=1e-6
+    )
     assert np.isnan(to_host(moved.flux)[6]).all()
     assert to_host(moved.flux).dtype == to_host(moved.flux_err).dtype == np.float32
 

@@ -83,6 +83,8 @@ def test_what_the_pixels_of_a_row_share_adds_up_before_it_is_squared(on_backend,
     alone = extract_box(data, err)
     shared = rng.uniform(0.1, 0.5, (6, 20, 1)).astype(np.float32)
     both = extract_box(*on_backend(data, err), background_err=on_backend(shared))
+    np.testing.assert_allclose(to_host(both.background_err), 9 * shared[..., 0], rtol=1e-6)
+    assert alone.background_err is None
     expected = np.hypot(alone.flux_err, 9 * shared[..., 0])
     np.testing.assert_allclose(to_host(both.flux_err), expected, rtol=1e-6)
     np.testing.assert_array_equal(to_host(both.flux), alone.flux)

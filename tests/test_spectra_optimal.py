@@ -99,7 +99,9 @@ def test_an_error_that_the_pixels_of_a_row_share_is_known():
     pulls = (known.flux - 3000.0) / known.flux_err
     assert abs(pulls.std() - 1) < 0.03
     unknown = extract_optimal(data, profile, noise, **kinds)
-    assert (unknown.flux_err < 0.9 * known.flux_err).all()
+    assert (unknown.flux_err < 0.9 * known.flux_err).all() and unknown.background_err is None
+    together = np.hypot(unknown.flux_err, known.background_err)
+    np.testing.assert_allclose(known.flux_err, together, rtol=1e-6)
 
 
 def test_is_less_noisy_than_the_box():

@@ -155,6 +155,8 @@ def optional(rng):
         "emi_amplitude_before": rng.normal(size=(2, N_INTS)),
         "emi_amplitude_after": rng.normal(size=(2, N_INTS)),
         "chi_square": rng.normal(size=(N_INTS, N_ROWS)),
+        "background_flux_error": rng.normal(size=(N_INTS, N_ROWS)),
+        "rows_sharing_background": np.inf,
         "linearity_coefficients": rng.normal(size=(5, 4)),
         "linearity_coefficients_error": rng.normal(size=(5, 4)),
         "linearity_residual": rng.normal(size=(12, 4)),

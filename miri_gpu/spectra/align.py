@@ -85,8 +85,13 @@ def align_spectra(
     params = AlignSpectraParams() if params is None else params
     if not params.align_spectra:
         return spectra
-    variance = spectra.flux_err.astype(xp.float64) ** 2
+
+    def moved(err: Array) -> Array:
+        variance = interpolate_shifted(err.astype(xp.float64) ** 2, y_shifts)
+        return xp.sqrt(variance).astype(err.dtype)
+
     return Spectra(
         flux=interpolate_shifted(spectra.flux, y_shifts),
-        flux_err=xp.sqrt(interpolate_shifted(variance, y_shifts)).astype(spectra.flux_err.dtype),
+        flux_err=moved(spectra.flux_err),
+        background_err=None if spectra.background_err is None else moved(spectra.background_err),
     )

@@ -56,7 +56,7 @@ def extract_box(
     -------
     Spectra
         NaN where a pixel is NaN (of the flux: in `data`, of its error: in `err`), the centre is
-        NaN, or the aperture leaves the detector.
+        NaN, or the aperture leaves the detector. `background_err` is None without the argument.
 
     Raises
     ------
@@ -73,12 +73,14 @@ def extract_box(
     noise = aperture.cut(err)
     noise *= noise
     variance = noise.sum(axis=0)
+    shared = None
     if background_err is not None:
-        variance += aperture.cut(xp.broadcast_to(background_err, data.shape)).sum(axis=0) ** 2
-    return Spectra(
-        flux=_where_complete(aperture.cut(data).sum(axis=0), aperture, xp=xp),
-        flux_err=_where_complete(xp.sqrt(variance), aperture, xp=xp),
+        shared = aperture.cut(xp.broadcast_to(background_err, data.shape)).sum(axis=0)
+        variance += shared * shared
+    spectra = Spectra(
+        flux=aperture.cut(data).sum(axis=0), flux_err=xp.sqrt(variance), background_err=shared
     )
+    return spectra.map(lambda sums: _where_complete(sums, aperture, xp=xp))
 
 
 def _where_complete(sums: Array, aperture: "Aperture", *, xp) -> Array:

@@ -64,7 +64,8 @@ def extract_optimal(
     -------
     Spectra
         NaN where a pixel, the profile or the centre is unknown, where the profile has no light in
-        the aperture, or where no pixel has a variance.
+        the aperture, or where no pixel has a variance. `background_err` is None without the
+        argument.
 
     Raises
     ------
@@ -80,21 +81,24 @@ def extract_optimal(
     aperture = find_aperture(data, centres, params=params)
     if params.median_spatial_profile:
         profile = masked_median(profile, axis=0)[None]
-    shared = xp.zeros(1) if background_err is None else background_err
-    flux, flux_var = _weighted_sum(
+    per_pixel = xp.zeros(1) if background_err is None else background_err
+    flux, variance, shared = _weighted_sum(
         aperture.cut(data),
         _normalised(aperture.cut(profile), xp=xp),
         aperture.cut(read_noise) ** 2,
         0.0 if background is None else aperture.cut(background),
-        aperture.cut(xp.broadcast_to(shared, data.shape)),
+        aperture.cut(xp.broadcast_to(per_pixel, data.shape)),
         _columns_first(electrons_per_rate, aperture.columns),
         xp=xp,
     )
-    known = aperture.complete & xp.isfinite(flux) & xp.isfinite(flux_var)
-    return Spectra(
-        flux=xp.where(known, flux, xp.nan).astype(xp.float32),
-        flux_err=xp.sqrt(xp.where(known, flux_var, xp.nan)).astype(xp.float32),
+    variance += shared * shared
+    known = aperture.complete & xp.isfinite(flux) & xp.isfinite(variance)
+    spectra = Spectra(
+        flux=flux,
+        flux_err=xp.sqrt(variance),
+        background_err=None if background_err is None else shared,
     )
+    return spectra.map(lambda values: xp.where(known, values, xp.nan).astype(xp.float32))
 
 
 def _weighted_sum(
@@ -106,11 +110,11 @@ def _weighted_sum(
     q: Array | float,
     *,
     xp,
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, Array]:
     """Optimal flux of each row and its variance; D, P, V0, S and Q of Horne's table 1.
 
-    All have the columns of the aperture first. The background's error, which pixels share, adds up
-    with their weights.
+    All have the columns of the aperture first. The third is what the error of the background, which
+    pixels share, adds up to with their weights.
     """
     flux = data.sum(axis=0)  # step 4
     variance = read_var + xp.abs(flux * profile + background) / q  # step 6
@@ -119,8 +123,8 @@ def _weighted_sum(
     weight = xp.where(lit, profile / xp.where(variance != 0, variance, xp.nan), 0.0)  # step 8
     norm = (profile * weight).sum(axis=0)
     norm = xp.where(norm > 0, norm, xp.nan)
-    shared = (weight * background_err).sum(axis=0) / norm
-    return (weight * data).sum(axis=0) / norm, profile.sum(axis=0) / norm + shared * shared
+    flux, shared = ((weight * x).sum(axis=0) / norm for x in (data, background_err))
+    return flux, profile.sum(axis=0) / norm, shared
 
 
 def _normalised(profile: Array, *, xp) -> Array:
