@@ -81,7 +81,7 @@ def from_memory(source: Source, repeat: int) -> dict:
     ceiling = ceilings.memory_ceiling(backend, workers.n_threads)
     found = _measured(reduce, repeat, source.raw.nbytes, ceiling)
     if backend.on_gpu:  # its pool lets go of nothing by itself
-        found["device_memory_bytes"] = backend.xp.get_default_memory_pool().total_bytes()
+        found["device_memory_bytes"] = backend.held_memory_bytes()
     return found
 
 

@@ -1,8 +1,8 @@
 """Whether a reduction keeps to the memory that it is given: `--memory` and what was taken of it.
 
 Each cap is tried in a fresh process. Counted is the most that the process holds of its own beyond
-what it held before the reduction (on a GPU, that is in use of the device's memory): pages of the
-raw file, which the system drops when it needs the room, are not.
+what it held before the reduction, on a GPU what CuPy holds. Not counted are pages of the raw file,
+which the system drops when it needs the room, and what CUDA takes of a GPU for itself.
 """
 
 from pathlib import Path

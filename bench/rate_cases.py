@@ -7,7 +7,12 @@ import numpy as np
 
 from bench.case import Case, beside_the_trace, planes_of
 from miri_gpu import detector
-from miri_gpu.background import evaluate_background, measure_background, subtract_background
+from miri_gpu.background import (
+    background_error,
+    evaluate_background,
+    measure_background,
+    subtract_background,
+)
 from miri_gpu.containers import Rates, Spectra
 from miri_gpu.job import Job
 from miri_gpu.numerics import fit_gaussians, fit_polynomials, masked_median, moving_median
@@ -41,6 +46,7 @@ def rate_cases(rates: Rates, job: Job) -> Iterator[Case]:
     clean = clean_outliers(subtract_background(data, background), dq, params=cleaning)
     err = fill_unknown_errors(flattened.err)
     noise = fill_unknown_errors(xp.sqrt(flattened.var_rnoise))
+    background_err = background_error(data, flattened.err, dq, params=levels)
     box, optimal = recipe["extract_1d_box"], recipe["extract_1d_optimal"]
     in_box = find_aperture(clean.data, None, params=box).columns
     in_optimal = find_aperture(clean.data, None, params=optimal).columns
@@ -55,6 +61,10 @@ def rate_cases(rates: Rates, job: Job) -> Iterator[Case]:
         "rates: measure_background": (
             lambda: measure_background(data, dq, params=levels, clean=replace),
             (*beside_the_trace(data, levels), *beside_the_trace(dq, levels)),
+        ),
+        "rates: background_error": (
+            lambda: background_error(data, flattened.err, dq, params=levels),
+            (*beside_the_trace(flattened.err, levels), *beside_the_trace(dq, levels)),
         ),
         "rates: subtract_background": (
             lambda: subtract_background(data, background),
@@ -71,8 +81,8 @@ def rate_cases(rates: Rates, job: Job) -> Iterator[Case]:
             (recipe["trace"].cut(clean.data),),
         ),
         "spectra: extract_1d_box": (
-            lambda: extract_box(clean.data, err, params=box),
-            (clean.data[..., in_box], err[..., in_box]),
+            lambda: extract_box(clean.data, err, params=box, background_err=background_err),
+            (clean.data[..., in_box], err[..., in_box], background_err),
         ),
         "spectra: extract_1d_optimal": (
             lambda: extract_optimal(
@@ -83,8 +93,13 @@ def rate_cases(rates: Rates, job: Job) -> Iterator[Case]:
                 gain=calibration.gain,
                 integration_time_s=1.0,
                 background=evaluate_background(background, detector.N_COLS),
+                background_err=background_err,
             ),
-            (*(a[..., in_optimal] for a in (clean.data, clean.profile, noise)), background),
+            (
+                *(a[..., in_optimal] for a in (clean.data, clean.profile, noise)),
+                background,
+                background_err,
+            ),
         ),
         "spectra: cross_dispersion_profiles": (
             lambda: cross_dispersion_profiles(clean.data, params=recipe["trace"]),

@@ -58,7 +58,7 @@ def reduce_once(task: dict) -> dict:
         start = time.perf_counter()
         plan = _plan(task)
         planned = time.perf_counter()
-        with MemoryWatch(plan.backend.used_memory_bytes) as on_device:
+        with MemoryWatch(plan.backend.held_memory_bytes) as on_device:
             dataset = run_plan(
                 plan,
                 memory_bytes=task.get("memory_bytes"),
@@ -78,8 +78,9 @@ def reduce_once(task: dict) -> dict:
         "anonymous_memory_bytes": on_host.seen_bytes,
         "recipe": plan.recipe.name,
     }
-    if plan.backend.on_gpu:  # CUDA has begun with the plan: what it takes for itself is before
+    if plan.backend.on_gpu:
         found["device_memory_bytes"] = on_device.seen_bytes
+        found["device_memory_beside_bytes"] = plan.backend.other_memory_bytes()
     if "save_arrays" in task:
         _save_arrays(Path(task["save_arrays"]), dataset, kept_rates)
     return found

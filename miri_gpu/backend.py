@@ -108,17 +108,23 @@ class Backend:
 
     def free_memory_bytes(self) -> int:
         """Memory that a reduction may still take on the device."""
-        if self.on_gpu:
-            free, _ = self.xp.cuda.runtime.memGetInfo()
-            return int(free + self.xp.get_default_memory_pool().free_bytes())
-        return host.free_memory_bytes()
+        if not self.on_gpu:
+            return host.free_memory_bytes()
+        pool = self.xp.get_default_memory_pool()
+        free = self.xp.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
+        limit = pool.get_limit()  # CUPY_GPU_MEMORY_LIMIT, or 0
+        return int(min(free, limit - pool.used_bytes()) if limit else free)
 
-    def used_memory_bytes(self) -> int | None:
-        """Memory of a GPU that is in use, by whomever; None for NumPy."""
+    def held_memory_bytes(self) -> int | None:
+        """Memory of a GPU that CuPy holds, for these arrays or the next; None for NumPy."""
+        return self.xp.get_default_memory_pool().total_bytes() if self.on_gpu else None
+
+    def other_memory_bytes(self) -> int | None:
+        """Memory of a GPU that CUDA, or another process, has for itself; None for NumPy."""
         if not self.on_gpu:
             return None
         free, total = self.xp.cuda.runtime.memGetInfo()
-        return total - free
+        return total - free - self.held_memory_bytes()
 
     def reuse_memory(self) -> None:
         """Keep memory that arrays let go of for the next ones, as CuPy does by itself."""
@@ -137,7 +143,7 @@ class Backend:
             return
         pool = self.xp.get_default_memory_pool()
         before = pool.get_limit()
-        pool.set_limit(size=memory_bytes)
+        pool.set_limit(size=min(memory_bytes, before or memory_bytes))
         try:
             yield
         finally:

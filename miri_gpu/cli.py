@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from miri_gpu import __version__
-from miri_gpu.backend import BACKENDS
+from miri_gpu.backend import BACKENDS, is_out_of_memory
 from miri_gpu.errors import MiriGpuError, OutputError
 from miri_gpu.simulate.settings import SimulationSettings
 
@@ -31,7 +31,10 @@ def reports_errors(function):
             message = " ".join(error.format_message().split())
         except OSError as error:  # a full disk, a file that vanished
             message = f"{error.filename or 'input or output'}: {error.strerror or error}"
-        except MemoryError as error:  # beside the blocks, which are halved
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            # beside the blocks, which are halved
             message = f"memory: expected room for what is kept of a segment, got none ({error})"
         click.echo(f"miri-gpu: error: {message}", err=True)
         sys.exit(_BAD_INPUT)

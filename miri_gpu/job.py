@@ -70,11 +70,13 @@ class Job:
             How many processes share the machine; each has a GPU of its own, if it has any.
         scratch : folder for what does not fit the memory, or None
         """
-        backend = plan.backend
+        backend, calibration = plan.backend, plan.calibration.to(plan.backend)
         n_bytes = memory_to_take(backend, memory_bytes, n_sharing)
+        if backend.on_gpu and memory_bytes is not None:
+            n_bytes = max(0, n_bytes - calibration.n_bytes)  # which the cap holds for, too
         return cls(
             plan=plan,
-            calibration=plan.calibration.to(backend),
+            calibration=calibration,
             workers=Workers.of(backend, n_bytes, n_sharing),
             room=Room.of(backend, n_bytes, n_sharing, scratch),
             progress=progress,

@@ -134,16 +134,17 @@ class _Part:
 def _parts(segment: Segment, rows: slice, job: Job, *, n_before: int, is_last: bool) -> list[_Part]:
     """The parts in which a segment is read: a single one, where samples stay in their file.
 
-    A GPU gets a segment as a whole, which goes fastest, while it computes with the one before. It
-    computes with parts of the last one while others come, since none is to be copied behind it;
-    but not where whole frames are measured first.
+    A GPU gets as much of a segment as it can hold, which goes fastest, while it computes with what
+    came before. It computes with parts of the last one while others come, since none is to be
+    copied behind it; but not where whole frames are measured first.
     """
     n_halo = block_halo(job.recipe, segment.readout)
     n_held = _rows_held(segment, n_halo, job)
-    cut = [rows] if n_held is None else _cut(rows, n_held, n_halo)
-    if job.backend.on_gpu and is_last and cut == [ALL_ROWS] and not measures_frames(job.recipe):
-        edges = (np.cumsum([0, *_SHARES_OF_THE_LAST]) * detector.N_ROWS).round().astype(int)
-        cut = [slice(*pair) for pair in pairwise(edges.tolist())]
+    cut = [rows] if n_held is None else _cut_evenly(rows, n_held, n_halo)
+    if job.backend.on_gpu and is_last and n_held is not None and not measures_frames(job.recipe):
+        shares = _shares_of_the_last(rows)
+        if _rows_with_halo(shares[0], n_halo) <= n_held:
+            cut = shares
     asks = job.fits_memory(segment, 2 if n_before else 1)  # beside the one that is in work then
     return [
         _Part(
@@ -175,11 +176,32 @@ def _rows_held(segment: Segment, n_halo: int, job: Job) -> int | None:
     return n_rows
 
 
-def _cut(rows: slice, n_held: int, n_halo: int) -> list[slice]:
-    """Cut rows into parts that are so many with their halo, but for the last, or one row.
+def _shares_of_the_last(rows: slice) -> list[slice]:
+    edges = rows.start + np.cumsum([0, *_SHARES_OF_THE_LAST]) * (rows.stop - rows.start)
+    return [slice(*pair) for pair in pairwise(edges.round().astype(int).tolist())]
 
-    Being of one size, each takes the place in memory that another has left.
+
+def _rows_with_halo(rows: slice, n_halo: int) -> int:
+    held = grown(rows, n_halo)
+    return held.stop - held.start
+
+
+def _cut_evenly(rows: slice, n_most: int, n_halo: int) -> list[slice]:
+    """Cut rows into the fewest parts that are at most so many with their halo, or one row.
+
+    They are of one size, so that each takes the place in memory that another has left, and takes as
+    long to come as the one before is computed with.
     """
+    n_parts = len(_cut(rows, n_most, n_halo))
+    for n_held in range((rows.stop - rows.start) // n_parts, n_most):
+        parts = _cut(rows, n_held, n_halo)
+        if len(parts) == n_parts:
+            return parts
+    return _cut(rows, n_most, n_halo)
+
+
+def _cut(rows: slice, n_held: int, n_halo: int) -> list[slice]:
+    """Cut rows into parts that are so many with their halo, but for the last, or one row."""
     parts, start = [], rows.start
     while start < rows.stop:
         last_held = max(start - n_halo, 0) + n_held

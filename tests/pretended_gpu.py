@@ -119,7 +119,9 @@ def pretended_gpu(monkeypatch, driver: Driver | None = None) -> Backend:
     vars(xp).update({name: getattr(np, name) for name in dir(np) if not name.startswith("__")})
     xp.empty = lambda shape, dtype=float: np.empty(shape, dtype).view(OnDevice)
     null = driver.stream()
-    pool = types.SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: None)
+    pool = types.SimpleNamespace(
+        free_bytes=lambda: 0, free_all_blocks=lambda: None, get_limit=lambda: 0
+    )
     xp.get_default_memory_pool = xp.get_default_pinned_memory_pool = lambda: pool
     xp.cuda = types.SimpleNamespace(
         Stream=driver.stream,

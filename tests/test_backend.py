@@ -35,12 +35,12 @@ class CompileException(Exception):
 
 
 def fake_cupy(
-    *, devices=1, driver=13000, capability="90", kernel=None, added=1.0, version="14.1.0"
+    *, devices=1, driver=13000, capability="90", kernel=None, added=1.0, version="14.1.0", limit=0
 ):
     """A module that answers the questions `select` asks, as CuPy on some machine would.
 
     `devices` may be an exception; `kernel` is one that launching raises; `added` is what the
-    kernel adds to each element.
+    kernel adds to each element; `limit` is that of its memory, or 0.
     """
 
     def get_device_count():
@@ -69,7 +69,12 @@ def fake_cupy(
     )
     module.float32, module.zeros = np.float32, np.zeros
     module.RawKernel = lambda source, name: launch
-    module.get_default_memory_pool = lambda: types.SimpleNamespace(free_bytes=lambda: 1000)
+    module.get_default_memory_pool = lambda: types.SimpleNamespace(
+        free_bytes=lambda: 1000,
+        total_bytes=lambda: 3000,
+        used_bytes=lambda: 2000,
+        get_limit=lambda: limit,
+    )
     return module
 
 
@@ -105,7 +110,10 @@ def test_auto_takes_the_gpu_where_one_answers(machine):
     assert (chosen.name, chosen.device) == ("cupy", "Fake GPU")
     assert str(chosen) == "cupy on Fake GPU: a GPU answers"
     assert chosen.free_memory_bytes() == 6000
-    assert chosen.used_memory_bytes() == 4000
+    machine(limit=2500)  # CUPY_GPU_MEMORY_LIMIT
+    assert select("auto").free_memory_bytes() == 500
+    assert chosen.held_memory_bytes() == 3000
+    assert chosen.other_memory_bytes() == 1000
 
 
 def test_auto_falls_back_to_numpy_and_keeps_the_reason(machine):
@@ -278,7 +286,8 @@ def test_numpy_arrays_are_not_copied_to_the_device():
 
 def test_numpy_reports_free_memory():
     assert 2**20 < select("numpy").free_memory_bytes() < 2**50
-    assert select("numpy").used_memory_bytes() is None
+    assert select("numpy").held_memory_bytes() is None
+    assert select("numpy").other_memory_bytes() is None
 
 
 def test_out_of_memory_is_recognised_on_either_backend():
@@ -290,18 +299,20 @@ def test_out_of_memory_is_recognised_on_either_backend():
 
 
 def test_a_gpu_is_capped_and_freed_again():
-    limits = [7]
+    limits = [700]
     pool = types.SimpleNamespace(
         get_limit=lambda: limits[-1], set_limit=lambda size: limits.append(size)
     )
     cupy = types.SimpleNamespace(get_default_memory_pool=lambda: pool)
     gpu = Backend("cupy", cupy, "", "")
     with pytest.raises(MemoryError), gpu.capped(100):
-        assert limits == [7, 100]
+        assert limits == [700, 100]
         raise MemoryError
-    assert limits == [7, 100, 7]
+    assert limits == [700, 100, 700]
     with gpu.capped(None), select("numpy").capped(100):
-        assert limits == [7, 100, 7]
+        assert limits == [700, 100, 700]
+    with gpu.capped(800):  # who has set a limit for CuPy has a cap already
+        assert limits[3:] == [700]
 
 
 def test_releasing_and_synchronising_do_nothing_on_numpy():

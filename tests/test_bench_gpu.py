@@ -24,8 +24,12 @@ ONCE = Effort(seconds=0.0, calls=1)
 @pytest.fixture
 def gpu(monkeypatch) -> Backend:
     """The stand-in, with as much of the CUDA runtime as the benches ask of CuPy."""
-    pool = types.SimpleNamespace(total_bytes=lambda: 1000, free_bytes=lambda: 0)
-    pool.free_all_blocks = lambda: None
+    pool = types.SimpleNamespace(
+        total_bytes=lambda: 1000,
+        free_bytes=lambda: 0,
+        get_limit=lambda: 0,
+        free_all_blocks=lambda: None,
+    )
     stream = types.SimpleNamespace(synchronize=lambda: None, use=lambda: None)
     cuda = types.SimpleNamespace(
         Stream=lambda non_blocking: stream,
@@ -86,24 +90,25 @@ def test_compute_from_memory(gpu):
 
 
 def test_memory_that_a_run_gives_back_before_it_ends_was_taken(gpu, monkeypatch):
-    in_use, looked = {"bytes": 1000}, threading.Event()
+    held, looked = {"bytes": 1000}, threading.Event()
 
     def look():
-        if in_use["bytes"] == 5000:
+        if held["bytes"] == 5000:
             looked.set()
-        return 2**31 - in_use["bytes"], 2**31
+        return held["bytes"]
 
     def run_plan(plan, **how):
-        in_use["bytes"] = 5000
+        held["bytes"] = 5000
         assert looked.wait(10)
-        in_use["bytes"] = 1000
+        held["bytes"] = 1000
 
-    gpu.xp.cuda.runtime.memGetInfo = look
+    gpu.xp.get_default_memory_pool().total_bytes = look
     plan = types.SimpleNamespace(backend=gpu, recipe=load_recipe("bright", 5))
     monkeypatch.setattr(run_ours, "_plan", lambda task: plan)
     monkeypatch.setattr(reduction, "run_plan", run_plan)
     found = run_ours.reduce_once({})
     assert found["device_memory_bytes"] == {"before": 1000, "peak": 5000}
+    assert found["device_memory_beside_bytes"] == 2**30 - 1000
     assert memory.taken(found, 8000) == {"taken_bytes": 4000, "of_cap": 0.5}
 
 

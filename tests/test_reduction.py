@@ -326,6 +326,27 @@ def test_samples_take_any_way_to_a_gpu(whole, without_kernels, monkeypatch, name
     assert_same_products(dataset, other)
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "first", "last"),
+    [
+        (500, [416], [208, 125, 83]),
+        (300, [208, 208], [208, 125, 83]),
+        (200, [139, 138, 139], [139, 138, 139]),
+        (100, [84, 83, 83, 83, 83], [84, 83, 83, 83, 83]),
+    ],
+)
+def test_a_gpu_computes_with_parts_that_come_as_it_computes(
+    whole, monkeypatch, n_rows, first, last
+):
+    """Even ones, and of the last segment smaller and smaller ones; with one row of a halo."""
+    plan = replace(whole("bright")[0], backend=pretended_gpu(monkeypatch))
+    n_bytes = plan.segments[0].samples.n_bytes
+    room = Room(bytes_of_uploads=2 * n_rows * n_bytes // detector.N_ROWS)
+    walks = walks_ahead(plan.segments, replace(Job.of(plan), room=room))
+    found = [[part.stop - part.start for part in walk.parts] for walk in (walks[0], walks[-1])]
+    assert found == [first, last]
+
+
 def test_a_gpu_without_room_gets_samples_by_blocks(whole, without_kernels, monkeypatch, caplog):
     plan, dataset, _ = whole("lines")
     gpu = pretended_gpu(monkeypatch)

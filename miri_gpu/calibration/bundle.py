@@ -98,6 +98,11 @@ class Calibration(ArrayBundle):
         """Move every array to where a backend computes."""
         return self.map(backend.to_device)
 
+    @property
+    def n_bytes(self) -> int:
+        """Of all arrays."""
+        return sum(array.nbytes for array in self._arrays().values())
+
     def with_gain(self, params: CustomGainParams) -> Self:
         """Replace the gain by one value (ExoTiC-MIRI's SetCustomGain)."""
         xp = namespace(self.gain)

@@ -11,8 +11,9 @@ from miri_gpu.containers import Array
 from miri_gpu.detector import DO_NOT_USE, JUMP_DET
 from miri_gpu.ramps.ramp_segments import PERSISTENCE
 
-# Samples of a piece: what stays in the cache of a CPU, and what keeps a GPU busy.
-_SAMPLES_ON_CPU, _SAMPLES_ON_GPU = 1 << 19, 1 << 25
+# Samples of a piece: what stays in the cache of a CPU, and what keeps a GPU busy, of which a few
+# make up a block in any case: what is computed with them takes a multiple of their memory.
+_SAMPLES_ON_CPU, _SAMPLES_ON_GPU, _PIECES_ON_GPU = 1 << 19, 1 << 25, 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,9 @@ def cut_ramps(ramps, noise, groups, readout, as_stsci, *, xp) -> Iterator[RampPi
 
     `noise` is read noise [DN], gain [e-/DN] and dark current, as the ramp fit is given them.
     """
-    n_samples = _SAMPLES_ON_CPU if xp.__name__ == "numpy" else _SAMPLES_ON_GPU
+    n_samples = _SAMPLES_ON_CPU
+    if xp.__name__ != "numpy":
+        n_samples = max(n_samples, min(_SAMPLES_ON_GPU, ramps.data.size // _PIECES_ON_GPU))
     images = _noise_images(*noise, readout, xp=xp)
     for ints, rows in _cuts(ramps.data.shape, n_samples):
         yield _piece(ramps, images, (ints, groups, rows), as_stsci, xp=xp)

@@ -81,13 +81,14 @@ def extract_optimal(
     aperture = find_aperture(data, centres, params=params)
     if params.median_spatial_profile:
         profile = masked_median(profile, axis=0)[None]
-    per_pixel = xp.zeros(1) if background_err is None else background_err
     flux, variance, shared = _weighted_sum(
         aperture.cut(data),
         _normalised(aperture.cut(profile), xp=xp),
         aperture.cut(read_noise) ** 2,
         0.0 if background is None else aperture.cut(background),
-        aperture.cut(xp.broadcast_to(per_pixel, data.shape)),
+        0.0
+        if background_err is None
+        else aperture.cut(xp.broadcast_to(background_err, data.shape)),
         _columns_first(electrons_per_rate, aperture.columns),
         xp=xp,
     )
@@ -106,7 +107,7 @@ def _weighted_sum(
     profile: Array,
     read_var: Array,
     background: Array | float,
-    background_err: Array,
+    background_err: Array | float,
     q: Array | float,
     *,
     xp,
