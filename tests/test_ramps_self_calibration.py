@@ -185,6 +185,45 @@ def test_the_errors_are_right(rate):
     assert np.abs(residual_pull).max() < 5
 
 
+JOINT = CustomLinearityParams(
+    linear_truth="joint", highest_power=2, group_idx_start_derive=0, group_idx_end_derive=50
+)
+
+
+def test_noise_is_not_taken_for_a_bend():
+    """Of faint ramps, whose noise is larger than what bends them."""
+    rng = np.random.default_rng(11)
+    rate = rng.uniform(1, 40, (12, 1, 40, 5))
+    truth = calibrate_linearity(noisy(None, rate, n_straight=0), params=JOINT).coefficients[2]
+    pulls = []
+    for _ in range(12):
+        found = calibrate_linearity(noisy(rng, rate, n_straight=0), params=JOINT)
+        pulls.append((found.coefficients[2] - truth) / found.coefficients_err[2])
+    assert np.abs(np.mean(pulls)) < 0.6  # -7 from ramps that are compared with themselves
+    assert 0.7 < np.std(pulls) < 1.4
+
+
+def test_the_joint_fit_is_as_the_twin_says(on_backend, rate):
+    data = noisy(np.random.default_rng(5), rate, n_straight=0)
+    data[4, 20, 3] = np.nan
+    found = calibrate_linearity(on_backend(data), params=JOINT).map(to_host)
+    own = [0, 4]  # of columns 34..38, those that amplifier 2 reads
+    halves = [np.nanmedian(data[k::2][..., 34:39][..., own], axis=0) for k in (0, 1)]
+    groups, products = np.arange(50), []
+    for row, column in np.ndindex(10, 2):
+        squares, bends = [], []
+        for half in halves:
+            ramp = half[:, row, column]
+            line = np.polyval(np.polyfit(groups, ramp, 1), groups)
+            square = (ramp / 65535) ** 2
+            squares.append(square - np.polyval(np.polyfit(groups, square, 1), groups))
+            bends.append(line - ramp)
+        products.append((squares[1] @ squares[0], squares[1] @ bends[0] + squares[0] @ bends[1]))
+    normal, right = np.sum(products, axis=0)
+    assert found.coefficients[2, 2] == pytest.approx(right / (2 * normal) / 65535**2, rel=1e-6)
+    assert found.n_ramps.tolist() == [10, 10, 20, 10]
+
+
 def test_the_covariance_is_as_the_twin_says(on_backend, rate):
     data = noisy(np.random.default_rng(3), rate)
     found = calibrate_linearity(on_backend(data), params=EARLY).map(to_host)

@@ -29,7 +29,8 @@ class Question:
     highest_power : int
         Of the polynomials.
     lines_are_free : bool
-        Whether each ramp's line is fitted together with the polynomials.
+        Whether each ramp's line is fitted together with the polynomials. Integrations are then
+        halves of the observation, whose ramps are the same but for their noise.
     rejection_threshold : float or None
         Ramps that jump by more than this are left out [sigma].
     """
@@ -112,16 +113,20 @@ def usable_samples(data: Array, groupdq: Array, dropped: Array, *, xp) -> tuple[
 
 @dataclass(frozen=True, eq=False)
 class _Ramps:
-    """Ramps that one amplifier has read.
+    """Ramps that one amplifier has read, each in one or in two halves.
+
+    Noise in a ramp bends it and its powers alike, and would be calibrated away. That of the other
+    half is not in them: its powers stand in for a half's own wherever two things are multiplied
+    (instrumental variables: Fuller 1987, Measurement Error Models, 1.4).
 
     Attributes
     ----------
-    powers : list of (n_ramps, n_groups) float64
+    powers : list of (n_halves, n_ramps, n_groups) float64
         From the second on; where lines are free, without what these can take up.
-    missing : (n_ramps, n_groups) float64 [DN]
+    missing : (n_halves, n_ramps, n_groups) float64 [DN]
         What the powers are to make up for: the straight line minus the ramp.
     good, measured : (n_ramps, n_groups) bool
-        As `usable_samples` has them, of ramps that have a line.
+        As `usable_samples` has them, in all halves, of ramps that have a line.
     question : Question
     """
 
@@ -131,8 +136,13 @@ class _Ramps:
     measured: Array
     question: Question
 
-    def residual(self, free: Array) -> Array:
-        """What is left of the ramps, (n_ramps, n_groups) [DN]."""
+    @property
+    def instruments(self) -> list[Array]:
+        """The powers of the other half."""
+        return [power[::-1] for power in self.powers]
+
+    def residuals(self, free: Array) -> Array:
+        """What is left of the halves, (n_halves, n_ramps, n_groups) [DN]."""
         return sum(free[k] * power for k, power in enumerate(self.powers)) - self.missing
 
     def fitted(self, judge: Array | None) -> tuple[Array, Array]:
@@ -142,7 +152,8 @@ class _Ramps:
         if judge is None:
             return fitted, fitted
         judged = self.good & (question.in_line | question.in_fit)
-        jumps = _jump(self.residual(judge), judged, question.rejection_threshold, xp=xp)
+        residual = self.residuals(judge).mean(axis=0)
+        jumps = _jump(residual, judged, question.rejection_threshold, xp=xp)
         return fitted, fitted & ~jumps
 
     def equations(self, judge: Array | None) -> tuple[Array]:
@@ -150,20 +161,20 @@ class _Ramps:
         xp = namespace(self.missing)
         _, kept = self.fitted(judge)
         used = self.good & self.question.in_fit & kept[:, None]
-        terms = [xp.where(used, power, 0.0) for power in self.powers]
-        rows = [[(a * b).sum() for b in (*terms, self.missing)] for a in terms]
+        terms = [xp.where(used, power, 0.0) for power in self.instruments]
+        rows = [[(a * b).sum() for b in (*self.powers, self.missing)] for a in terms]
         return (xp.stack([xp.stack(row) for row in rows]),)
 
     def totals(self, judge: Array | None, free: Array) -> tuple[Array, ...]:
         """Scatter of the scores, numbers of ramps kept and rejected; of each group the number of
         residuals, their sum and the sum of their squares."""
-        xp, residual = namespace(self.missing), self.residual(free)
+        xp, residuals = namespace(self.missing), self.residuals(free)
         fitted, kept = self.fitted(judge)
         used = self.good & self.question.in_fit & kept[:, None]
-        fit_residual = xp.where(used, residual, 0.0)
-        score = xp.stack([(power * fit_residual).sum(axis=-1) for power in self.powers], axis=-1)
+        in_fit = xp.where(used, residuals, 0.0)
+        score = xp.stack([(z * in_fit).sum(axis=(0, -1)) for z in self.instruments], axis=-1)
         known = self.measured & kept[:, None]
-        residual = xp.where(known, residual, 0.0)
+        residual = xp.where(known, residuals.mean(axis=0), 0.0)
         return (
             (score[:, :, None] * score[:, None, :]).sum(axis=0),
             kept.sum(),
@@ -176,11 +187,15 @@ class _Ramps:
 
 def _by_amplifier(data: Array, groupdq: Array, dropped: Array, question: Question) -> list[_Ramps]:
     """The ramps of a block, by the amplifier that has read them."""
-    xp, n_groups = namespace(data, groupdq), data.shape[1]
-    good, measured = (
-        xp.moveaxis(which, 1, -1) for which in usable_samples(data, groupdq, dropped, xp=xp)
-    )
-    ramps = xp.moveaxis(data, 1, -1).astype(xp.float64)
+    xp, n_groups, n_cols = namespace(data, groupdq), data.shape[1], data.shape[3]
+    n_halves = data.shape[0] if question.lines_are_free else 1
+
+    def ramps_of(cube: Array) -> Array:
+        return xp.moveaxis(cube, 1, -1).reshape(n_halves, -1, n_cols, n_groups)
+
+    usable = usable_samples(data, groupdq, dropped, xp=xp)
+    good, measured = (ramps_of(which).all(axis=0) for which in usable)
+    ramps = ramps_of(data).astype(xp.float64)
     in_line = good & question.in_line
     line = fit_polynomials(ramps, in_line, 1)
     has_line = in_line.sum(axis=-1, keepdims=True) >= 2
@@ -188,8 +203,9 @@ def _by_amplifier(data: Array, groupdq: Array, dropped: Array, question: Questio
     by_amplifier = []
     for amplifier in range(N_AMPLIFIERS):
         first = (amplifier - question.first_column) % N_AMPLIFIERS
-        own = (array[:, :, first::N_AMPLIFIERS].reshape(-1, n_groups) for array in whole)
-        by_amplifier.append(_ramps_of(*own, question, xp=xp))
+        own = (array[..., first::N_AMPLIFIERS, :] for array in whole)
+        flat = (array.reshape(*array.shape[:-3], -1, n_groups) for array in own)
+        by_amplifier.append(_ramps_of(*flat, question, xp=xp))
     return by_amplifier
 
 

@@ -99,7 +99,8 @@ class LinearityCalibration(ArrayBundle):
     in_fit : (n_groups,) bool
         Groups whose samples the polynomials were fitted to.
     n_ramps, n_rejected : (n_amplifiers,) int64
-        Ramps that took part, and ramps that were left out because they jump.
+        Ramps that took part (median ones of pixels by `joint`), and ramps that were left out
+        because they jump.
     """
 
     coefficients: Array
@@ -145,7 +146,9 @@ def calibrate_linearity(
     That line is bent itself, the more so the brighter the pixel, and a bent truth makes the depth
     of a transit too shallow. With `linear_truth = "joint"` no part of a ramp is taken as linear:
     the least squares have a free line for each pixel's median ramp, so that the polynomial is the
-    one that makes whole ramps straightest, with a slope of 1 at 0 DN.
+    one that makes whole ramps straightest, with a slope of 1 at 0 DN. Noise bends a ramp and its
+    square alike, so each pixel has two median ramps, of every other integration, and the powers of
+    one are compared with the other. (A single integration has one, whose noise is calibrated away.)
 
     Beyond it: the covariance allows for errors that all samples of a ramp share, of its line and of
     the photons it gathered (the sandwich of White 1980, Econometrica 48, 817, with each ramp a
@@ -183,22 +186,24 @@ def ramps_used(
     Returns
     -------
     data, groupdq : of the columns used, their own memory; of type and size as `kept_as` says
-        All of it; for `linear_truth = "joint"` the median ramp of each pixel.
+        All of it; for `linear_truth = "joint"` the median ramp of each pixel in every other
+        integration, and in those between.
     """
     xp = namespace(data, groupdq)
     data, groupdq = (xp.array(array[..., params.columns], order="C") for array in (data, groupdq))
     if params.linear_truth != "joint":
         return data, groupdq
-    # noise in a ramp bends it and its powers alike, and would be calibrated away
     good, measured = usable_samples(data, groupdq, dropped_groups(groupdq), xp=xp)
-    typical = masked_median(data.astype(xp.float64), measured, axis=0)
-    flags = xp.where(good.any(axis=0), xp.uint8(0), xp.uint8(DO_NOT_USE))
-    return typical[None], flags[None]
+    n_halves, dtype = kept_as(data.shape[0], params=params)
+    halves = [slice(k, None, n_halves) for k in range(n_halves)]
+    typical = [masked_median(data[half].astype(dtype), measured[half], axis=0) for half in halves]
+    is_good = xp.stack([good[half].any(axis=0) for half in halves])
+    return xp.stack(typical), xp.where(is_good, xp.uint8(0), xp.uint8(DO_NOT_USE))
 
 
 def kept_as(n_ints: int, *, params: CustomLinearityParams) -> tuple[int, type]:
     """How many ramps of each pixel `ramps_used` gives of so many, and in which type."""
-    return (1, np.float64) if params.linear_truth == "joint" else (n_ints, np.float32)
+    return (min(n_ints, 2), np.float64) if params.linear_truth == "joint" else (n_ints, np.float32)
 
 
 def calibrate_kept(
@@ -219,12 +224,12 @@ def calibrate_kept(
     xp : module that the arrays belong to
     """
     fit_groups, derive_groups = _group_ranges(params, shape[1])
-    n_at_once = max(1, _RAMPS_AT_ONCE // math.prod(shape[2:]))
+    is_joint = params.linear_truth == "joint"
+    n_at_once = shape[0] if is_joint else max(1, _RAMPS_AT_ONCE // math.prod(shape[2:]))
     blocks = [slice(i, i + n_at_once) for i in range(0, shape[0], n_at_once)]
     group = xp.arange(shape[1])
     in_fit = (group >= derive_groups.start) & (group < derive_groups.stop)
     in_line = (group >= fit_groups.start) & (group < fit_groups.stop)
-    is_joint = params.linear_truth == "joint"
     question = Question(
         in_line=in_fit if is_joint else in_line,
         in_fit=in_fit,
