@@ -9,6 +9,7 @@ import numpy as np
 from miri_gpu.backend import to_host
 from miri_gpu.background import rows_sharing
 from miri_gpu.containers import Spectra
+from miri_gpu.doubts import doubt_aperture
 from miri_gpu.job import Job
 from miri_gpu.rates_to_spectra import Extraction, last_background
 from miri_gpu.recipe import Recipe
@@ -42,6 +43,7 @@ def assemble(job: Job, parts: Sequence[Part]) -> "xarray.Dataset":
 
     plan = job.plan
     extraction = Extraction.concatenated([part.extraction for part in parts])
+    doubt_aperture(plan.recipe, extraction.trace_centre)
     y_shift = measure_shifts(extraction.flux)
     spectra = align_spectra(
         Spectra(

@@ -158,8 +158,9 @@ def transit_depths(
     shape : (n_ints,) or (n_bands, n_ints)
         0 out of transit and 1 where the full depth is reached; NaN leaves an integration out
         (ingress, say). A boolean mask of the integrations in transit will do.
-    against : names of variables of the light curves, such as ("x_shift", "y_shift")
-        NaN leaves an integration out.
+    against : names of variables of the light curves, such as ["x_shift"]
+        NaN leaves an integration out. A transit whose depth varies with wavelength moves y_shift,
+        which takes some of the depth then.
 
     Returns
     -------

@@ -15,6 +15,7 @@ import numpy as np
 from miri_gpu import backend as backends
 from miri_gpu.backend import Backend
 from miri_gpu.calibration import Calibration, load_calibration
+from miri_gpu.doubts import doubt_group_background
 from miri_gpu.errors import MiriGpuError, RecipeError
 from miri_gpu.groups_in_use import dropped_groups
 from miri_gpu.idle_settings import (
@@ -205,6 +206,7 @@ def make_plan(
     rehearse(recipe, segments[0])
     warn_of_idle_jumps(plan)
     warn_of_idle_cleaning(recipe)
+    doubt_group_background(recipe)
     return plan
 
 

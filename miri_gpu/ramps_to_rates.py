@@ -15,6 +15,7 @@ import numpy as np
 from miri_gpu import detector
 from miri_gpu.backend import to_host
 from miri_gpu.containers import Array, Ramps, Rates
+from miri_gpu.doubts import doubt_linearity
 from miri_gpu.errors import SegmentError
 from miri_gpu.job import Job
 from miri_gpu.ramp_blocks import cut_block, grown, jump_halo, load_rows, within
@@ -212,16 +213,17 @@ def with_custom_linearity(job: Job) -> Job:
         lambda stretch: MeasuredFrames(emi=emi_of(stretch, job)),
         task=f"{segment.path.name}: non-linearity",
     )
-    found = calibrate_kept(
+    measured = calibrate_kept(
         lambda ints: tuple(store.take(ints).values()), shape, params=params, xp=xp
     )
-    coefficients = found.coefficients
-    if not bool(xp.isfinite(coefficients).all()):
+    found = measured.map(to_host)
+    if not np.isfinite(found.coefficients).all():
         raise SegmentError(
             f"{segment.path}: custom_linearity: the samples of the rows and groups used do not "
             "determine the non-linearity of every amplifier"
         )
-    terms = coefficients[: params.highest_power + 1]  # the others are 0
+    doubt_linearity(found)
+    terms = measured.coefficients[: params.highest_power + 1]  # the others are 0
     linearity = expand_linearity(terms, detector.N_ROWS, detector.N_COLS)
     calibration = replace(
         job.calibration,
@@ -230,7 +232,7 @@ def with_custom_linearity(job: Job) -> Job:
         files={**job.calibration.files, "linearity": f"measured on {segment.path.name}"},
     )
     plan = replace(job.plan, calibration=calibration.map(to_host))
-    return replace(job, plan=plan, calibration=calibration, linearity=found.map(to_host))
+    return replace(job, plan=plan, calibration=calibration, linearity=found)
 
 
 def planes_of_fit(n_ints: int, job: Job) -> Planes:
