@@ -238,9 +238,12 @@ def test_the_covariance_is_as_the_twin_says(on_backend, rate):
         target.append(line - ramp[12:])
     solution = np.linalg.lstsq(np.concatenate(design), np.concatenate(target), rcond=None)[0]
     inverse = np.linalg.inv(sum(x.T @ x for x in design))
-    scores = [x.T @ (x @ solution - y) for x, y in zip(design, target, strict=True)]
-    n = len(ramps)
-    expected = n / (n - 1) * inverse @ sum(np.outer(g, g) for g in scores) @ inverse
+    leverages = [np.trace(x @ inverse @ x.T) for x in design]
+    scores = [
+        x.T @ (x @ solution - y) / (1 - leverage)
+        for x, y, leverage in zip(design, target, leverages, strict=True)
+    ]
+    expected = inverse @ sum(np.outer(g, g) for g in scores) @ inverse
     scale = 65535.0 ** -np.array([2, 3, 4])
     np.testing.assert_allclose(found.covariance[2], expected * np.outer(scale, scale), rtol=1e-5)
     np.testing.assert_allclose(found.coefficients_err[2:, 2], np.sqrt(np.diag(expected)) * scale,

@@ -13,6 +13,7 @@ from miri_gpu.numerics import fit_polynomials, masked_median, solve_symmetric
 
 _REJECTION_ROUNDS = 3
 _SIGMA_OF_MAD = 1.4826  # of a normal distribution
+_LEAST_FREEDOM = 0.05  # that is left to a ramp which determines a solution by itself
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -90,9 +91,8 @@ def fit_linearity(
     for _ in range(0 if question.rejection_threshold is None else _REJECTION_ROUNDS):
         judges = [free for free, _ in solutions]
         solutions = _solve(ramps, judges)
-    frees = [free for free, _ in solutions]
     totals = _added(
-        [r.totals(judge, free) for r, judge, free in zip(block, judges, frees, strict=True)]
+        [r.totals(judge, *found) for r, judge, found in zip(block, judges, solutions, strict=True)]
         for block in ramps()
     )
     return [_concluded(*found) for found in zip(solutions, totals, strict=True)]
@@ -165,14 +165,23 @@ class _Ramps:
         rows = [[(a * b).sum() for b in (*self.powers, self.missing)] for a in terms]
         return (xp.stack([xp.stack(row) for row in rows]),)
 
-    def totals(self, judge: Array | None, free: Array) -> tuple[Array, ...]:
+    def totals(self, judge: Array | None, free: Array, inverse: Array) -> tuple[Array, ...]:
         """Scatter of the scores, numbers of ramps kept and rejected; of each group the number of
-        residuals, their sum and the sum of their squares."""
+        residuals, their sum and the sum of their squares.
+
+        A ramp that has pulled the solution towards itself has a score that is too small for it.
+        """
         xp, residuals = namespace(self.missing), self.residuals(free)
         fitted, kept = self.fitted(judge)
         used = self.good & self.question.in_fit & kept[:, None]
         in_fit = xp.where(used, residuals, 0.0)
         score = xp.stack([(z * in_fit).sum(axis=(0, -1)) for z in self.instruments], axis=-1)
+        weighed = [
+            sum(inverse[j, k] * p for k, p in enumerate(self.powers)) for j in range(free.size)
+        ]
+        pairs = zip(self.instruments, weighed, strict=True)
+        leverage = sum(xp.where(used, z * w, 0.0).sum(axis=(0, -1)) for z, w in pairs)
+        score = score / xp.maximum(1 - leverage, _LEAST_FREEDOM)[:, None]
         known = self.measured & kept[:, None]
         residual = xp.where(known, residuals.mean(axis=0), 0.0)
         return (
@@ -243,17 +252,17 @@ def _solve(ramps, judges) -> list[tuple[Array, Array]]:
 
 
 def _concluded(solution, totals) -> AmplifierFit:
-    """The covariance is the sandwich of White (1980), with each ramp a cluster."""
+    """The covariance is the sandwich of White (1980), with each ramp a cluster, and leverages taken
+    out as of a jackknife (MacKinnon & White 1985, J. Econometrics 29, 305)."""
     free, inverse = solution
     scatter, n_ramps, n_rejected, n, total, squares = totals
     xp = namespace(free)
     known = n_ramps > free.size
-    few = n_ramps / xp.where(known, n_ramps - 1, 1)
     mean = xp.where(n > 0, total / xp.maximum(n, 1), xp.nan)
     square = xp.maximum(squares - total * total / xp.maximum(n, 1), 0.0)
     return AmplifierFit(
         free=free,
-        covariance=xp.where(known, few * (inverse @ scatter @ inverse), xp.nan),
+        covariance=xp.where(known, inverse @ scatter @ inverse, xp.nan),
         n_ramps=n_ramps,
         n_rejected=n_rejected,
         residual=mean,
