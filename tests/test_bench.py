@@ -167,7 +167,7 @@ def test_the_traffic_of_a_function_is_that_of_its_arrays():
         bytes_ = per_sample * cases[name].n_items + per_pixel * n_pixels[name]
         assert cases[name].traffic_bytes(np) == bytes_, name
     box = cases["spectra: extract_1d_box"]
-    assert box.traffic_bytes(np) == 416 * box.shape[0] * (2 * 9 + 2) * 4
+    assert box.traffic_bytes(np) == 416 * box.shape[0] * (2 * 9 + 1 + 3) * 4
 
 
 def test_steps_that_make_flags_of_flags_alone():
