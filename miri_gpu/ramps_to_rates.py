@@ -220,7 +220,7 @@ def with_custom_linearity(job: Job) -> Job:
     if not np.isfinite(found.coefficients).all():
         raise SegmentError(
             f"{segment.path}: custom_linearity: the samples of the rows and groups used do not "
-            "determine the non-linearity of every amplifier"
+            f"determine powers up to {params.highest_power} (highest_power) for every amplifier"
         )
     doubt_linearity(found)
     terms = measured.coefficients[: params.highest_power + 1]  # the others are 0
