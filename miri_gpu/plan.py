@@ -203,7 +203,7 @@ def make_plan(
     recipe = _without_absent_references(recipe, calibration, segments[0].holds_ramps)
     plan = Plan(segments, recipe, calibration, chosen, integrations_in_use(segments, recipe))
     check_groups(plan)
-    rehearse(recipe, segments[0])
+    rehearse(recipe, segments[0], calibration.wavelength)
     warn_of_idle_jumps(plan)
     warn_of_idle_cleaning(recipe)
     doubt_group_background(recipe)

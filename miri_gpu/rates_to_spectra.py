@@ -244,17 +244,18 @@ def extract_frames(frames: Frames, fit: Fit, job: Job, exposure_time_s: float) -
 
     `fit` is what they were made of: its chi-square is of the ramps in the aperture.
     """
+    xp = job.backend.xp
     trace = fit_trace(frames.data, params=job.recipe["trace"])
     background = evaluate_background(frames.background, detector.N_COLS)
     spectra = _extract(frames, trace.centre, background, job, exposure_time_s)
     aperture = find_aperture(frames.data, trace.centre, params=job.recipe.extraction)
-    in_aperture = job.backend.xp.where(aperture.inside, background[..., aperture.columns], 0).sum(
-        axis=-1
-    )
+    in_aperture = xp.where(aperture.inside, background[..., aperture.columns], 0).sum(axis=-1)
+    n_inside = aperture.inside.sum(axis=-1)
+    in_aperture = xp.where(n_inside > 0, in_aperture / xp.maximum(n_inside, 1), xp.nan)
     return Extraction(
         flux=spectra.flux,
         flux_err=spectra.flux_err,
-        background=in_aperture / aperture.inside.sum(axis=-1),
+        background=in_aperture,
         n_outliers=frames.n_outliers,
         n_jumps=frames.n_jumps,
         trace_centre=trace.centre,

@@ -11,11 +11,13 @@ from miri_gpu.ramps.self_calibration import calibrate_linearity
 from miri_gpu.rates.outliers import clean_outliers
 from miri_gpu.recipe import Recipe
 from miri_gpu.segments import Segment
-from miri_gpu.spectra.box import find_aperture
+from miri_gpu.spectra.box import find_aperture, spectrum_wavelengths
 
 
-def rehearse(recipe: Recipe, segment: Segment) -> None:
+def rehearse(recipe: Recipe, segment: Segment, wavelength: np.ndarray) -> None:
     """Try the steps on one blank frame.
+
+    `wavelength` (n_rows, n_cols) [um] is that of its pixels.
 
     Raises
     ------
@@ -40,3 +42,5 @@ def rehearse(recipe: Recipe, segment: Segment) -> None:
     clean_outliers(frame, np.zeros(frame.shape, dtype=np.uint32), params=recipe["clean_outliers"])
     recipe["trace"].cut(frame)
     find_aperture(frame, np.zeros(1), params=recipe.extraction)
+    if recipe.extraction.trace_position == "constant":
+        spectrum_wavelengths(wavelength, params=recipe.extraction)

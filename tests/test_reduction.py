@@ -526,6 +526,21 @@ def test_a_pixel_of_unknown_gain_leaves_its_row_a_spectrum(whole):
     assert np.all(found["flux_error"].values[:, row] < 2 * dataset["flux_error"].values[:, row])
 
 
+def test_an_integration_whose_trace_is_not_found_is_unknown(rough, references):
+    """Beside the trace, where there are no columns of it, some fits fail."""
+    settings = {
+        "extract_1d_box": {"trace_position": "gaussian_fits"},
+        "trace": {"col_idx_start_used": 40},
+    }
+    dataset = reduce(
+        rough, recipe="bright", settings=settings, references=references, backend="numpy"
+    )
+    lost = np.isnan(dataset["trace_centre"].values)
+    assert 0 < lost.sum() < len(lost)
+    assert np.isnan(dataset["flux"].values[lost]).all()
+    np.testing.assert_array_equal(np.isnan(dataset["background"].values).all(axis=1), lost)
+
+
 def test_integrations_are_dropped_with_their_times(rough, references, whole):
     settings = {"drop_integrations": {"skip": False, "drop_integrations": [0, 6, -1]}}
     dataset = reduce(rough, "bright", settings=settings, backend="numpy", references=references)
@@ -620,6 +635,16 @@ def refusal(error, *args, **kwargs) -> str:
         ),
         ({"extract_1d_box": {"aperture_center": 70}}, "extract_1d_box.aperture_center"),
         ({"extract_1d_box": {"aperture_center": 3}}, "extract_1d_box.aperture_center"),
+        (
+            {
+                "extract_1d_box": {
+                    "aperture_center": 3,
+                    "aperture_left_width": 3,
+                    "aperture_right_width": 3,
+                }
+            },
+            "extract_1d_box.aperture_center: expected the trace on a column with wavelengths",
+        ),
         ({"trace": {"row_idx_end_used": 417}}, "trace.row_idx_end_used"),
         ({"clean_outliers": {"spatial_profile_right_idx": 73}}, "spatial_profile_right_idx"),
         (

@@ -78,6 +78,19 @@ def test_impossible_apertures_are_named():
         Extract1DBoxParams(trace_position="guess")
 
 
+@pytest.mark.parametrize("centre", [3.9, 72.0, -1.2])
+def test_a_column_without_wavelengths_is_named(on_backend, rng, centre):
+    wavelength_map = rng.uniform(5, 12, (20, 72))
+    wavelength_map[:, :4] = np.nan
+    follow = Extract1DBoxParams(trace_position="gaussian_fits")
+    message = r"trace_position: .* column with wavelengths \(of 0 .. 71\), got "
+    with pytest.raises(ValueError, match=f"{message}{int(centre)}"):
+        spectrum_wavelengths(*on_backend(wavelength_map, np.array([centre])), params=follow)
+    fixed = Extract1DBoxParams(aperture_center=3)
+    with pytest.raises(ValueError, match=r"aperture_center: .* column with wavelengths .*, got 3"):
+        spectrum_wavelengths(on_backend(wavelength_map), params=fixed)
+
+
 def test_what_the_pixels_of_a_row_share_adds_up_before_it_is_squared(on_backend, rng):
     data, err = frames(rng)
     alone = extract_box(data, err)

@@ -183,19 +183,20 @@ def spectrum_wavelengths(
     Raises
     ------
     ValueError
-        Where no centre is known, or the median centre lies off the map.
+        Where no centre is known, or the column lies off the map or has no wavelengths.
     """
     xp = namespace(wavelength_map)
     params = Extract1DBoxParams() if params is None else params
     if params.trace_position == "constant":
-        column = params.aperture_center
+        name, column = "aperture_center", params.aperture_center
     else:
         if centres is None or not bool(xp.isfinite(centres).any()):
             raise ValueError(f"{params.step}.trace_position: no fit of the trace has a centre")
-        column = int(xp.nanmedian(centres))
-    if not 0 <= column < wavelength_map.shape[1]:
+        name, column = "trace_position", int(xp.nanmedian(centres))
+    n_cols = wavelength_map.shape[1]
+    if not (0 <= column < n_cols and bool(xp.isfinite(wavelength_map[:, column]).any())):
         raise ValueError(
-            f"{params.step}.aperture_center: expected a column of the wavelength map "
-            f"(0 .. {wavelength_map.shape[1] - 1}), got {column}"
+            f"{params.step}.{name}: expected the trace on a column with wavelengths "
+            f"(of 0 .. {n_cols - 1}), got {column}"
         )
     return wavelength_map[:, column]
