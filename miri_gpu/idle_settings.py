@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from miri_gpu.detector import N_ROWS
 from miri_gpu.groups_in_use import DROPPING_STEPS
 from miri_gpu.ramps.jumps import JumpParams, clipping_limit, jump_method, values_clipped
 from miri_gpu.rates.outliers import largest_deviation
@@ -79,7 +80,7 @@ def warn_of_idle_cleaning(recipe: Recipe) -> None:
         return
     limits = {
         height: largest_deviation(height, params.poly_order)
-        for height in sorted(set(params.window_heights))
+        for height in sorted({min(height, N_ROWS) for height in params.window_heights})
     }
     idle = [height for height, limit in limits.items() if limit <= params.outlier_threshold]
     if idle:

@@ -168,3 +168,13 @@ def test_clipping_of_a_single_integration_is_warned_of(
 def test_too_few_groups_for_jumps_are_warned_of(planned, caplog):
     planned({"drop_groups": {"drop_groups": list(range(10))}})
     assert "too few groups to find jumps" in caplog.text
+
+
+# --- outliers that cannot be found
+
+
+def test_a_window_higher_than_the_detector_is_one_of_all_rows(planned, caplog):
+    cleaning = {"window_heights": [2**40], "outlier_threshold": 1e3}
+    planned({"clean_outliers": cleaning})
+    [record] = warnings_in(caplog)
+    assert "in windows of 416 rows nothing deviates by 1000" in record.getMessage()

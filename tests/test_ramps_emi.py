@@ -277,5 +277,20 @@ def test_settings_that_cannot_work():
         measure_emi(simulated(2, 9)[0], EmiReference())
 
 
+@pytest.mark.parametrize("frequencies", [[], [0.0], [0.09], [390.6, 50001.0], [float("inf")]])
+def test_frequencies_that_cannot_be_looked_for(frequencies):
+    with pytest.raises(ValueError, match=r"emicorr\.onthefly_corr_freq: expected"):
+        EmiParams(onthefly_corr_freq=frequencies)
+
+
+@pytest.mark.parametrize("algorithm", ["sequential", "self_calibrated"])
+@pytest.mark.parametrize("frequency", [0.1, 50000.0])
+def test_the_slowest_and_the_fastest_wave_that_may_be_looked_for(algorithm, frequency):
+    params = EmiParams(algorithm=algorithm, onthefly_corr_freq=(frequency,))
+    ramps = simulated(2, 12)[0]
+    cleaned = subtract_emi(ramps, measure_emi(ramps, params=params))
+    assert np.isfinite(cleaned.data[np.isfinite(ramps.data)]).all()
+
+
 def test_the_period_of_a_wave():
     assert EmiWave(name="strong", frequency_hz=390.625).period == pytest.approx(256)

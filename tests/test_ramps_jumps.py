@@ -50,6 +50,18 @@ def test_the_flags_are_those_of_the_stsci_step(rng, n_ints, n_groups, keywords):
     np.testing.assert_array_equal(found.pixeldq, expected.pixeldq)
 
 
+@pytest.mark.parametrize("time", [9 * READOUT.group_time_s, 2.0**31, 1e300, float("inf")])
+@pytest.mark.parametrize("kind", [1, 2])
+def test_all_groups_after_a_jump_can_be_flagged(rng, kind, time):
+    ramps, read_noise, gain = faultless(rng, 3, 9, p_jump=0.1)
+    after = {f"after_jump_flag_dn{kind}": 50.0, f"after_jump_flag_time{kind}": time}
+    jumps = flag(ramps, read_noise, gain, **PLAIN).groupdq & JUMP_DET != 0
+    found = flag(ramps, read_noise, gain, **PLAIN, **after).groupdq & JUMP_DET != 0
+    large = jumps[:, 1:] & (np.diff(ramps.data, axis=1) > 500)
+    assert large.any()
+    assert found[:, 1:][np.logical_or.accumulate(large, axis=1)].all()
+
+
 def test_equal_differences_are_flagged_together_as_in_the_stsci_step(rng):
     pytest.importorskip("jwst")
     ramps, read_noise, gain = faultless(rng, 3, 6, p_jump=0.1)

@@ -35,6 +35,18 @@ def stsci_step(ramps, threshold, threshold_dq, params, readout):
     return saturation.flag_saturation(model, reference, params.n_pix_grow_sat, params.use_readpatt)
 
 
+def test_charge_spills_over_the_frame_at_most():
+    with pytest.raises(ValueError, match=r"saturation.n_pix_grow_sat: .* at most 415\), got 416"):
+        SaturationParams(n_pix_grow_sat=416)
+    data = np.full((1, 2, 8, 80), 1000.0)
+    data[0, 1, 2, 2] = 60000
+    limit, dq = np.full((8, 80), 5e4, np.float32), np.zeros((8, 80), np.uint32)
+    ours = flag_saturation(
+        plain_ramps(data), limit, dq, params=SaturationParams(n_pix_grow_sat=415)
+    )
+    assert (ours.groupdq[0, 1] == SATURATED).all() and not ours.groupdq[0, 0].any()
+
+
 @pytest.mark.parametrize("use_readpatt", [True, False])
 @pytest.mark.parametrize("n_pix_grow_sat", [0, 1, 2])
 @pytest.mark.parametrize("n_frames", [1, 4])

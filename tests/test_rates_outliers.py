@@ -200,6 +200,8 @@ def test_impossible_settings_are_named():
         ({"window_heights": (0,)}, "window_heights"),
         ({"dq_bits_to_mask": (32,)}, "dq_bits_to_mask"),
         ({"outlier_threshold": 0.0}, "outlier_threshold"),
+        ({"outlier_threshold": 1e300}, "outlier_threshold"),
+        ({"poly_order": 21}, "poly_order"),
         ({"spatial_profile_left_idx": 50}, "spatial_profile_right_idx"),
     ):
         with pytest.raises(ValueError, match=f"clean_outliers.{name}: expected"):

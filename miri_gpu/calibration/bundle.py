@@ -19,8 +19,9 @@ class CustomGainParams(Parameters):
     step: ClassVar[str] = "custom_gain"
 
     gain_value: float = option(
-        3.1, "gain of every pixel, instead of the reference's", unit="e-/DN", above=0.0
-    )
+        3.1, "gain of every pixel, instead of the reference's", unit="e-/DN",
+        at_least=0.01, at_most=1000,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from miri_gpu.containers import Readout
+from miri_gpu.detector import CLOCK_S
 from miri_gpu.parameters import Parameters, option
 
 FEWEST_GROUPS = 3
@@ -37,7 +38,8 @@ class EmiParams(Parameters):
         None,
         "look for these frequencies, without a reference wave, by sequential or self_calibrated",
         unit="Hz",
-        above=0,
+        at_least=0.1,
+        at_most=round(0.5 / CLOCK_S),  # a period of two clocks
     )
     use_n_cycles: int | None = option(
         3,
@@ -47,6 +49,13 @@ class EmiParams(Parameters):
     fit_ints_separately: bool = option(
         False, "fit phase and amplitude of each integration by itself, except by sequential"
     )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.onthefly_corr_freq == ():
+            raise ValueError(
+                f"{self.step}.onthefly_corr_freq: expected at least one frequency, got none"
+            )
 
 
 def used_algorithm(params: EmiParams) -> str:

@@ -197,7 +197,7 @@ def flag_jumps(
     groupdq = ramps.groupdq
     if method != "none" and groups:
         read_var = ((read_noise * gain) ** 2).astype(xp.float64) / readout.n_frames
-        n_after = _groups_after(params, readout.group_time_s)
+        n_after = _groups_after(params, readout.group_time_s, ramps.data.shape[1])
         if _is_in_kernel(method, n_after) and ramp_kernels.run_on(ramps, gain, xp=xp):
             groupdq = _flag_by_kernel(ramps, read_var, gain, groups, method, params, xp=xp)
             return replace(ramps, groupdq=groupdq, pixeldq=pixeldq)
@@ -208,10 +208,10 @@ def flag_jumps(
     return replace(ramps, groupdq=clear_unusable(groupdq, xp=xp), pixeldq=pixeldq)
 
 
-def _groups_after(params, group_time_s):
-    """How many groups are flagged after a large jump, and after a larger one."""
+def _groups_after(params, group_time_s, n_groups):
+    """How many groups are flagged after a large jump, and after a larger one: at most all."""
     times = (params.after_jump_flag_time1, params.after_jump_flag_time2)
-    return [int(time // group_time_s) for time in times]
+    return [int(min(time, n_groups * group_time_s) // group_time_s) for time in times]
 
 
 def _is_in_kernel(method, n_after):

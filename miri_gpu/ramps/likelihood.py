@@ -30,7 +30,7 @@ class LikelihoodParams(Parameters):
 
     find_jumps: bool = option(True, "leave out the differences that the likelihood says are jumps")
     rejection_threshold: float = option(
-        4.5, "significance from which a difference is a jump", unit="sigma", above=0
+        4.5, "significance from which a difference is a jump", unit="sigma", above=0, at_most=1e6
     )
     two_differences: bool | None = option(
         None,

@@ -9,6 +9,7 @@ from miri_gpu.detector import (
     AD_FLOOR,
     ATOD_LIMIT_DN,
     DO_NOT_USE,
+    N_ROWS,
     NO_SAT_CHECK,
     SATURATED,
 )
@@ -24,7 +25,7 @@ class SaturationParams(Parameters):
 
     n_pix_grow_sat: int = option(
         1, "how far the charge of a saturated pixel spills into its neighbours", unit="pixel",
-        at_least=0,
+        at_least=0, at_most=N_ROWS - 1,
     )  # fmt: skip
     use_readpatt: bool = option(
         True, "look for saturation that averaging the frames of a group has hidden"

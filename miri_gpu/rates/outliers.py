@@ -29,12 +29,15 @@ class CleanOutliersParams(Parameters):
     dq_bits_to_mask: tuple[int, ...] = option(
         (0,), "numbers of the DQ bits whose pixels are replaced", at_least=0, at_most=31
     )
-    poly_order: int = option(4, "order of the polynomial in a window of a column", at_least=0)
+    poly_order: int = option(
+        4, "order of the polynomial in a window of a column", at_least=0, at_most=20
+    )
     outlier_threshold: float = option(
         4.0,
         "smallest deviation from the polynomial that makes an outlier",
         unit="standard deviation",
         above=0,
+        at_most=1e6,
     )
     spatial_profile_left_idx: int = option(
         26, "first column of the spatial profile", unit="column", at_least=0
