@@ -9,6 +9,8 @@ import typing
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
+_MOST_BITS = 63  # of a whole number: the last of 64 is its sign
+
 
 def option(
     default: Any,
@@ -63,6 +65,9 @@ def checked(parameters: Parameters, f, value):
         raise ValueError(f"{name}: expected {describe(allowed, f)}, got nothing")
     if isinstance(value, list):
         value = tuple(value)
+    numbers = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(item, int) and item.bit_length() > _MOST_BITS for item in numbers):
+        raise ValueError(f"{name}: expected {describe(allowed, f)}, got one of over 64 bits")
     if isinstance(value, tuple) and tuple[float, ...] in allowed:
         value = tuple(float(item) if type(item) is int else item for item in value)
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):

@@ -198,7 +198,7 @@ def load_recipe(recipe: str | Path | None, n_groups: int) -> Recipe:
         raise RecipeError(
             f"recipe: expected one of {names} or a TOML file, got {str(recipe)!r} (no such file)"
         ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # too many digits, or brackets
         raise RecipeError(f"{path}: not a TOML recipe ({error})") from None
     name = content.pop("name", by_groups)
     if not isinstance(name, str) or name not in NAMED_RECIPES:
@@ -225,10 +225,12 @@ def parse_settings(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
         if not (equals and dot and step and key):
             raise RecipeError(f"--set: expected STEP.KEY=VALUE, got {text!r}")
         try:
-            parsed = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            parsed = value.strip() or None  # an unquoted text, or nothing
-        settings.setdefault(step, {})[key] = parsed
+            parsed = tomllib.loads(f"value = {value}")
+        except (ValueError, RecursionError):  # no TOML, or too many digits or brackets
+            parsed = {"value": value.strip() or None}  # an unquoted text, or nothing
+        if len(parsed) > 1:
+            raise RecipeError(f"--set: expected a single STEP.KEY=VALUE, got {text!r}")
+        settings.setdefault(step, {})[key] = parsed["value"]
     return settings
 
 
@@ -269,7 +271,8 @@ def _check_key(section: Section, key: str, source: str) -> None:
         allowed += [f.name for f in fields(section.params)]
     if key not in allowed:
         raise RecipeError(
-            f"{source}: unknown key {section.step}.{key}; expected one of {', '.join(allowed)}"
+            f"{source}: unknown key {f'{section.step}.{key}'!r}; "
+            f"expected one of {', '.join(allowed)}"
         )
 
 

@@ -72,6 +72,20 @@ def test_allowed_values_are_kept_in_the_declared_type(given, kept):
         ({"windows": [3, 1]}, "toy.windows: expected a list of whole numbers (at least 2), got"),
         ({"windows": [3, 2.5]}, "toy.windows: expected a list of whole numbers (at least 2)"),
         ({"windows": 5}, "toy.windows: expected a list of whole numbers (at least 2), got 5"),
+        (
+            {"n_groups": 2**63},
+            "toy.n_groups: expected a whole number (at least 1), got one of over",
+        ),
+        (
+            {"end": -(10**400)},
+            "toy.end: expected a whole number or a number or nothing, got one of",
+        ),
+        ({"threshold": 10**5000}, "toy.threshold: expected a number (above 0, at most 100), got"),
+        ({"windows": [3, 10**400]}, "toy.windows: expected a list of whole numbers (at least 2),"),
+        (
+            {"weights": [10**400]},
+            "toy.weights: expected a list of numbers, got one of over 64 bits",
+        ),
         ({"names": [1]}, "toy.names: expected a list of texts, got (1,)"),
         ({"smoothing": 0}, "toy.smoothing: expected a whole number (at least 1) or nothing, got"),
     ],

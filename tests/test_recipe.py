@@ -147,7 +147,16 @@ def test_no_such_recipe():
 
 
 @pytest.mark.parametrize(
-    "content", ["[jump\n", "jump rejection", "a = 1\na = 2", b"\xff\xfe\x00", b"x = '\xe4'"]
+    "content",
+    [
+        "[jump\n",
+        "jump rejection",
+        "a = 1\na = 2",
+        b"\xff\xfe\x00",
+        b"x = '\xe4'",
+        pytest.param(f"a = 1{'0' * 5000}", id="digits"),
+        pytest.param(f"a = {'[' * 2000}", id="brackets"),
+    ],
 )
 def test_not_toml(recipe_file, content):
     path = recipe_file(content)
@@ -167,6 +176,7 @@ def test_a_directory_is_no_recipe(tmp_path):
         ("[jmp]\nx = 1", "'jmp'", "jump, ramp_fit"),
         ("jump = 3", "jump", "section [jump]"),
         ("[jump]\nthreshold = 3", "jump.threshold", "skip, rejection_threshold"),
+        ('[jump]\n"new\\nline" = 3', "'jump.new\\nline'", "skip, rejection_threshold"),
         ("[linearity]\nx = 3", "linearity.x", "expected one of skip"),
         ('[jump]\nrejection_threshold = "x"', "jump.rejection_threshold", "a number"),
         ("[jump]\nrejection_threshold = true", "jump.rejection_threshold", "a number"),
@@ -255,6 +265,18 @@ def test_settings_of_one_step_are_gathered_and_the_last_counts():
 def test_what_is_no_setting(text):
     message = refusal(parse_settings, [text])
     assert "--set: expected STEP.KEY=VALUE" in message and repr(text) in message
+
+
+@pytest.mark.parametrize("text", ["jump.skip=1\nx=2", "jump.skip=1\n[x]", "jump.skip=1\nx.y=2"])
+def test_a_setting_is_a_single_one(text):
+    message = refusal(parse_settings, [text])
+    assert "--set: expected a single STEP.KEY=VALUE" in message and repr(text) in message
+
+
+@pytest.mark.parametrize("value", ["1" + "0" * 5000, "[" * 2000], ids=["digits", "brackets"])
+def test_what_is_too_long_for_toml_is_a_text(value):
+    settings = parse_settings([f"jump.rejection_threshold={value}"])
+    assert "jump.rejection_threshold: expected a number" in refusal(changed, settings)
 
 
 def test_nothing_unsets_what_may_be_nothing():
