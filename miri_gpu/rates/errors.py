@@ -4,7 +4,7 @@ from miri_gpu import kernels
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array
 
-_REACH_ROWS = 3
+_REACH_ROWS = 3  # several neighbours are better than one, while they are near
 
 
 def fill_unknown_errors(err: Array) -> Array:
@@ -22,17 +22,17 @@ def fill_unknown_errors(err: Array) -> Array:
     Returns
     -------
     (n_ints, n_rows, n_cols) float32
-        Unknown errors replaced by the root mean square of the known ones within 3 rows; NaN where
-        there are none.
+        Unknown errors replaced by the root mean square of the known ones within 3 rows or, where
+        there are none, of the nearest one, or two as near. NaN in columns without a known one.
     """
     xp = namespace(err)
-    if kernels.available(xp) and err.dtype == xp.float32:
-        return _fill_by_kernel(err, xp=xp)
-    return _fill_by_arrays(err, xp=xp)
+    by_kernel = kernels.available(xp) and err.dtype == xp.float32
+    filled = (_fill_by_kernel if by_kernel else _fill_by_arrays)(err, xp=xp)
+    return _fill_from_afar(filled, err, xp=xp)
 
 
 def _fill_by_arrays(err: Array, *, xp) -> Array:
-    known = xp.isfinite(err) & (err > 0)
+    known = _is_known(err, xp=xp)
     variance = xp.where(known, err, 0).astype(xp.float32)
     variance *= variance
     is_known = known.astype(xp.float32)
@@ -53,3 +53,42 @@ def _fill_by_kernel(err: Array, *, xp) -> Array:
         xp, "fill_errors", err.size, *err.shape[1:], _REACH_ROWS, xp.ascontiguousarray(err), filled
     )
     return filled
+
+
+def _fill_from_afar(filled: Array, err: Array, *, xp) -> Array:
+    """Fill what no neighbour within reach could: in a few columns, if any, of many unknown rows."""
+    left = xp.isnan(filled)
+    ints, cols = xp.nonzero(left.any(axis=1) & ~left.all(axis=1))
+    if ints.size == 0:
+        return filled
+    columns = xp.moveaxis(err, 1, 2)[ints, cols]
+    above, far_above = _nearest_before(columns, xp=xp)
+    below, far_below = (x[:, ::-1] for x in _nearest_before(columns[:, ::-1], xp=xp))
+    above = xp.where(far_above <= far_below, above, below)
+    below = xp.where(far_below <= far_above, below, above)
+    typical = xp.sqrt((above * above + below * below) / 2).astype(xp.float32)
+    column = xp.moveaxis(filled, 1, 2)  # a view: what is written to it is in the frames
+    nearby = column[ints, cols]
+    column[ints, cols] = xp.where(xp.isnan(nearby), typical, nearby)
+    return filled
+
+
+def _nearest_before(columns: Array, *, xp) -> tuple[Array, Array]:
+    """The last known error up to each row of (n, n_rows), and how many rows away it is.
+
+    It is 0, and farther than any row, where there is none.
+    """
+    n_rows = columns.shape[1]
+    row = xp.arange(n_rows)
+    known = _is_known(columns, xp=xp)
+    nearest = xp.where(known, row, -n_rows)
+    step = 1
+    while step < n_rows:  # looks back twice as far each time: few passes
+        nearest[:, step:] = xp.maximum(nearest[:, step:], nearest[:, :-step])
+        step *= 2
+    errors = xp.where(known, columns, 0)
+    return xp.take_along_axis(errors, xp.maximum(nearest, 0), axis=1), row - nearest
+
+
+def _is_known(err: Array, *, xp) -> Array:
+    return xp.isfinite(err) & (err > 0)
