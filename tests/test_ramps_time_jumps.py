@@ -203,6 +203,26 @@ def test_dropped_groups_only_spare_work(on_backend, rng):
     np.testing.assert_array_equal(with_hint, flagged(moved[0], params, *moved[1:]))
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("n_here", [1, 6])
+def test_groups_that_only_neighbours_use_are_not_lost(on_backend, rng, method, n_here):
+    data, _ = exposure(rng, 14, 6, n_rows=20)
+    groupdq = np.zeros(data.shape, np.uint8)
+    groupdq[4 : 4 + n_here, :2] |= DO_NOT_USE
+    ramps = as_ramps(data, groupdq)
+    params = TimeJumpParams(method=method, window=9, threshold=2.0)  # many, for the scatter to show
+    dropped = np.zeros((n_here, 6), bool)
+    dropped[:, :2] = True
+    whole = flagged(ramps, params)[4 : 4 + n_here]
+    cut = {"before": slice(4), "": slice(4, 4 + n_here), "after": slice(4 + n_here, None)}
+    parts = {name: on_backend(integrations(ramps, which)) for name, which in cut.items()}
+    here, there = parts.pop(""), on_backend(*references(ramps))
+    with_hint = flagged(here, params, *there, **parts, dropped=on_backend(dropped))
+    np.testing.assert_array_equal(with_hint, flagged(here, params, *there, **parts))
+    np.testing.assert_array_equal(with_hint, whole)
+    assert whole.sum() > 20
+
+
 def test_flags_that_are_there_change_nothing(rng):
     data, sigma = exposure(rng, 30, 9)
     data += np.cumsum((rng.random(data.shape) < 0.01) * 12 * sigma, axis=1)

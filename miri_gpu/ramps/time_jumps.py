@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from miri_gpu.backend import namespace, to_host
 from miri_gpu.containers import Array, Ramps, Readout
-from miri_gpu.detector import JUMP_DET
+from miri_gpu.detector import DO_NOT_USE, JUMP_DET
 from miri_gpu.parameters import Parameters, option
 from miri_gpu.ramps.jump_flags import clear_unusable, first_differences
 from miri_gpu.ramps.jump_search import noise
@@ -85,7 +85,7 @@ def flag_time_jumps(
         the nearest `edge_integrations(params)` of them are used. None at the ends of the
         observation, where the window is clipped and compares with one side only.
     dropped : (n_ints, n_groups) bool, optional
-        Groups that are DO_NOT_USE on the whole frame; only spares work.
+        Groups that are DO_NOT_USE on the whole frame, in the ramps; only spares work.
 
     Returns
     -------
@@ -123,7 +123,7 @@ def flag_time_jumps(
     """
     xp = namespace(ramps.data, ramps.groupdq, read_noise, gain)
     _check_edges(ramps, before=before, after=after)
-    groups = _groups_in_use(ramps.data.shape[1], dropped)
+    groups = _groups_in_use(ramps.data.shape[1], dropped, before, after)
     half = edge_integrations(params)
     if not groups:
         return ramps
@@ -148,11 +148,17 @@ def _check_edges(ramps: Ramps, **edges: Ramps | None) -> None:
             )
 
 
-def _groups_in_use(n_groups: int, dropped: Array | None) -> list[int]:
-    """The later group of each difference of two groups that are not dropped in all integrations."""
+def _groups_in_use(n_groups: int, dropped: Array | None, *edges: Ramps | None) -> list[int]:
+    """The later group of each difference of two groups that are not dropped in all integrations.
+
+    The integrations before and after may use what the ramps at hand have lost.
+    """
     if dropped is None:
         return list(range(1, n_groups))
     always = to_host(dropped).all(axis=0)
+    if always.any():
+        for edge in (edge for edge in edges if edge is not None):
+            always = always & to_host(((edge.groupdq & DO_NOT_USE) != 0).all(axis=(0, 2, 3)))
     return [g for g in range(1, n_groups) if not (always[g - 1] or always[g])]
 
 
