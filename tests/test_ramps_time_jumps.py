@@ -204,6 +204,22 @@ def test_dropped_groups_only_spare_work(on_backend, rng):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_window_longer_than_the_observation_takes_no_more_room(on_backend, rng, method):
+    ramps, read_noise, gain = troubled(rng, n_ints=9)
+    params = TimeJumpParams(method=method, window=21, threshold=4.0)
+    moved, there = on_backend(ramps), on_backend(read_noise, gain)
+    found = flagged(moved, params, *there)
+    expected = (twin(ramps, read_noise, gain, params) & JUMP_DET) != 0
+    np.testing.assert_array_equal(found, expected)
+    endless = replace(params, window=10**9 + 1)  # would be of terabytes
+    np.testing.assert_array_equal(flagged(moved, endless, *there), found)
+    cut = {"before": slice(3), "": slice(3, 5), "after": slice(5, None)}
+    parts = {name: integrations(moved, which) for name, which in cut.items()}
+    here = parts.pop("")
+    np.testing.assert_array_equal(flagged(here, endless, *there, **parts), found[3:5])
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("n_here", [1, 6])
 def test_groups_that_only_neighbours_use_are_not_lost(on_backend, rng, method, n_here):
     data, _ = exposure(rng, 14, 6, n_rows=20)

@@ -124,13 +124,13 @@ def flag_time_jumps(
     xp = namespace(ramps.data, ramps.groupdq, read_noise, gain)
     _check_edges(ramps, before=before, after=after)
     groups = _groups_in_use(ramps.data.shape[1], dropped, before, after)
-    half = edge_integrations(params)
+    half = _reach(ramps, before, after, params)
     if not groups:
         return ramps
     values = _padded_differences(ramps, before, after, gain, groups, half, xp=xp)
     read_var = ((read_noise * gain) ** 2).astype(xp.float64) / readout.n_frames
     suspects = _suspects(values, read_var, half, params.threshold, xp=xp)
-    found = _judge(values, read_var.reshape(-1), suspects, params, xp=xp)
+    found = _judge(values, read_var.reshape(-1), suspects, half, params, xp=xp)
     is_jump = xp.zeros((ramps.data.shape[0], *values.shape[1:]), dtype=xp.uint8)
     is_jump.reshape(-1)[found] = JUMP_DET
     groupdq = ramps.groupdq.copy()
@@ -160,6 +160,12 @@ def _groups_in_use(n_groups: int, dropped: Array | None, *edges: Ramps | None) -
         for edge in (edge for edge in edges if edge is not None):
             always = always & to_host(((edge.groupdq & DO_NOT_USE) != 0).all(axis=(0, 2, 3)))
     return [g for g in range(1, n_groups) if not (always[g - 1] or always[g])]
+
+
+def _reach(ramps, before, after, params) -> int:
+    """Integrations on each side of one that its window may hold: no more than there can be."""
+    n_beside = max(0 if edge is None else edge.data.shape[0] for edge in (before, after))
+    return max(min(edge_integrations(params), ramps.data.shape[0] - 1 + n_beside), 1)
 
 
 def _padded_differences(ramps, before, after, gain, groups, half, *, xp) -> Array:
@@ -223,12 +229,13 @@ def _moving(extreme, values, length):
     return extreme(values[:n], values[rest : rest + n])
 
 
-def _judge(values, read_var, suspects, params, *, xp) -> Array:
+def _judge(values, read_var, suspects, half, params, *, xp) -> Array:
     """Those of the suspects that are jumps: places as `_suspects` gives them."""
     n_diffs, n_image = values.shape[1], math.prod(values.shape[2:])
+    window = 2 * half + 1
 
     def is_far(places):
-        windows = _windows(values, places, params.window, xp=xp)
+        windows = _windows(values, places, window, xp=xp)
         from_median, median = _deviation(windows, params, xp=xp)
         expected = noise(median, read_var[places % n_image], xp=xp)
         return from_median, xp.abs(from_median) > params.threshold * expected
@@ -236,11 +243,11 @@ def _judge(values, read_var, suspects, params, *, xp) -> Array:
     def scatter(ramps):
         first = ramps // n_image * (n_image * n_diffs) + ramps % n_image
         every = first[:, None] + n_image * xp.arange(n_diffs)
-        return _scatter(_windows(values, every, params.window, xp=xp), params, xp=xp)
+        return _scatter(_windows(values, every, window, xp=xp), params, xp=xp)
 
     if suspects.size == 0:
         return suspects
-    from_median, far = _by_parts(is_far, suspects, params.window, xp=xp)
+    from_median, far = _by_parts(is_far, suspects, window, xp=xp)
     far = xp.flatnonzero(far)
     if far.size == 0:
         return far
@@ -248,7 +255,7 @@ def _judge(values, read_var, suspects, params, *, xp) -> Array:
     # whole ramps are worth gathering for those only that the first test leaves, and once for each
     ramps = places // (n_diffs * n_image) * n_image + places % n_image
     ramps, which = xp.unique(ramps, return_inverse=True)
-    sigma, level = _by_parts(scatter, ramps, params.window * n_diffs, xp=xp)
+    sigma, level = _by_parts(scatter, ramps, window * n_diffs, xp=xp)
     return places[xp.abs(from_median - level[which]) > params.threshold * sigma[which]]
 
 
