@@ -33,7 +33,7 @@ from miri_gpu.recipe import Recipe
 from miri_gpu.segments import Segment
 from miri_gpu.spectra.align import cross_dispersion_profiles
 from miri_gpu.spectra.box import Aperture, extract_box, find_aperture
-from miri_gpu.spectra.optimal import extract_optimal
+from miri_gpu.spectra.optimal import extract_optimal, fitted_times
 
 BYTES_PER_FRAME = 2 * detector.N_ROWS * detector.N_COLS * 8  # fits are in float64
 _BYTES_READ = 32 << 20  # of frames together, where a pass is smaller: a file may hold them by rows
@@ -242,12 +242,13 @@ def last_background(recipe: Recipe) -> BackgroundParams | None:
 def extract_frames(frames: Frames, fit: Fit, job: Job, exposure_time_s: float) -> Extraction:
     """Extract a block of clean frames, and measure their trace.
 
-    `fit` is what they were made of: its chi-square is of the ramps in the aperture.
+    `fit` is what they were made of: its chi-square is of the ramps in the aperture, and its rates
+    say over which time those ramps were fitted that saturate.
     """
     xp = job.backend.xp
     trace = fit_trace(frames.data, params=job.recipe["trace"])
     background = evaluate_background(frames.background, detector.N_COLS)
-    spectra = _extract(frames, trace.centre, background, job, exposure_time_s)
+    spectra = _extract(frames, fit.rates, trace.centre, background, job, exposure_time_s)
     aperture = find_aperture(frames.data, trace.centre, params=job.recipe.extraction)
     in_aperture = xp.where(aperture.inside, background[..., aperture.columns], 0).sum(axis=-1)
     n_inside = aperture.inside.sum(axis=-1)
@@ -280,7 +281,12 @@ def _chi_square(fit: Fit, aperture: Aperture) -> Array | None:
 
 
 def _extract(
-    frames: Frames, centres: Array, background: Array, job: Job, exposure_time_s: float
+    frames: Frames,
+    rates: Rates,
+    centres: Array,
+    background: Array,
+    job: Job,
+    exposure_time_s: float,
 ) -> Spectra:
     params = job.recipe.extraction
     if job.recipe.runs("extract_1d_box"):
@@ -292,14 +298,16 @@ def _extract(
             background_err=frames.background_err,
             centres=centres,
         )
+    gain = fill_unknown_gain(job.calibration.gain)
     # the median profile, where it is wanted, was taken over all integrations, not this block's
     return extract_optimal(
         frames.data,
         frames.profile,
         fill_unknown_errors(job.backend.xp.sqrt(frames.var_rnoise)),
         params=replace(params, median_spatial_profile=False),
-        gain=fill_unknown_gain(job.calibration.gain),
-        integration_time_s=exposure_time_s,
+        gain=gain,
+        integration_time_s=fitted_times(rates, gain, exposure_time_s),
+        weight_time_s=exposure_time_s,
         background=background,
         background_err=frames.background_err,
         centres=centres,

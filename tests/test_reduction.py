@@ -39,6 +39,7 @@ from miri_gpu.reduction import reduce, reduce_job, run_plan
 from miri_gpu.row_walks import walks_ahead
 from miri_gpu.segment_files import path_of
 from miri_gpu.segments import open_segment, open_segments
+from miri_gpu.simulate import SimulationSettings, simulate
 from miri_gpu.storage import Room
 
 LIBRARY = kernels.compiled()  # also where a test switches it off
@@ -539,6 +540,30 @@ def test_an_integration_whose_trace_is_not_found_is_unknown(rough, references):
     assert 0 < lost.sum() < len(lost)
     assert np.isnan(dataset["flux"].values[lost]).all()
     np.testing.assert_array_equal(np.isnan(dataset["background"].values).all(axis=1), lost)
+
+
+@pytest.mark.parametrize("algorithm", ["OLS_C", "LIKELY"])
+def test_an_optimal_extraction_knows_that_ramps_saturate(tmp_path, algorithm):
+    """Its weights gain little where a star is bright: its errors are those of a box as wide."""
+    scene = {"star_peak_rate": 70000.0, "cosmic_rays": False, "bad_pixels": False}
+    settings = SimulationSettings(n_ints=3, n_groups=7, n_segments=1, **scene)
+    simulated = simulate(tmp_path, settings)
+    box = {"extract_1d_box": {"aperture_left_width": 8, "aperture_right_width": 8}}
+    optimal = {"extract_1d_box": {"skip": True}, "extract_1d_optimal": {"skip": False}}
+    jumps = {"jump": {"skip": algorithm == "LIKELY"}, "ramp_fit": {"algorithm": algorithm}}
+    summed, weighed = (
+        reduce(
+            simulated.segments,
+            "bright",
+            settings={**extraction, **jumps},
+            backend="numpy",
+            references=simulated.references,
+        )
+        for extraction in (box, optimal)
+    )
+    rows = np.isin(summed["row"].values, np.arange(384, 388))  # the brightest
+    ratio = (weighed["flux_error"] / summed["flux_error"]).values[:, rows]
+    assert np.all((ratio > 0.95) & (ratio < 1.02)), ratio
 
 
 def test_integrations_are_dropped_with_their_times(rough, references, whole):
