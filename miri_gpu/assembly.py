@@ -10,6 +10,7 @@ from miri_gpu.backend import to_host
 from miri_gpu.background import rows_sharing
 from miri_gpu.containers import Spectra
 from miri_gpu.doubts import doubt_aperture
+from miri_gpu.errors import SegmentError
 from miri_gpu.job import Job
 from miri_gpu.rates_to_spectra import Extraction, last_background
 from miri_gpu.recipe import Recipe
@@ -38,11 +39,22 @@ class Part:
 
 
 def assemble(job: Job, parts: Sequence[Part]) -> "xarray.Dataset":
-    """Align the spectra of the whole observation and make the product."""
+    """Align the spectra of the whole observation and make the product.
+
+    Raises
+    ------
+    SegmentError
+        Where no integration has any flux.
+    """
     from miri_gpu.timeseries import build_timeseries
 
     plan = job.plan
     extraction = Extraction.concatenated([part.extraction for part in parts])
+    if not np.isfinite(extraction.flux).any():
+        raise SegmentError(
+            f"{plan.segments[0].path}: expected flux in some row and integration, got none: the "
+            "aperture leaves the detector at every trace, or there is no background anywhere"
+        )
     doubt_aperture(plan.recipe, extraction.trace_centre)
     y_shift = measure_shifts(extraction.flux)
     spectra = align_spectra(

@@ -542,6 +542,12 @@ def test_an_integration_whose_trace_is_not_found_is_unknown(rough, references):
     np.testing.assert_array_equal(np.isnan(dataset["background"].values).all(axis=1), lost)
 
 
+def test_a_product_without_any_flux_is_refused(rough, references):
+    wide = {"trace_position": "gaussian_fits", "aperture_left_width": 60}
+    with pytest.raises(SegmentError, match="the aperture leaves the detector at every trace"):
+        reduce(rough, "bright", settings={"extract_1d_box": wide}, references=references)
+
+
 @pytest.mark.parametrize("algorithm", ["OLS_C", "LIKELY"])
 def test_an_optimal_extraction_knows_that_ramps_saturate(tmp_path, algorithm):
     """Its weights gain little where a star is bright: its errors are those of a box as wide."""

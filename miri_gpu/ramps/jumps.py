@@ -52,14 +52,15 @@ class JumpParams(Parameters):
         10.0, "jumps smaller than this leave their neighbours unflagged", unit="sigma"
     )
     after_jump_flag_dn1: float = option(
-        0.0, "size of a jump from which the groups after it are flagged", unit="DN"
+        0.0, "size of a jump from which the groups after it are flagged", unit="DN", at_most=1e6
     )
     after_jump_flag_time1: float = option(
         0.0, "how long after such a jump groups are flagged", unit="s", at_least=0
     )
     after_jump_flag_dn2: float = option(
-        0.0, "size of a larger jump, which is followed by more flagged groups", unit="DN"
-    )
+        0.0, "size of a larger jump, which is followed by more flagged groups", unit="DN",
+        at_most=1e6,
+    )  # fmt: skip
     after_jump_flag_time2: float = option(
         0.0, "how long after such a larger jump groups are flagged", unit="s", at_least=0
     )
