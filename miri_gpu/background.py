@@ -65,6 +65,12 @@ class GroupBackgroundParams(BackgroundParams):
 
     step: ClassVar[str] = "group_background_subtract"
 
+    relative_to_first_group: bool = option(
+        False,
+        "look at what each pixel has gathered since the first group: its bias, by which pixels "
+        "differ more than by noise, stays out of the median",
+    )
+
 
 def measure_background(
     data: Array,
@@ -129,6 +135,25 @@ def measure_background(
         return xp.broadcast_to(level[..., None, None], (*data.shape[:-1], 1))
     levels = masked_median(pixels, good, axis=-1)[..., None]
     return _smooth(levels, params) if _is_smoothed(params) else levels
+
+
+def measure_group_background(
+    data: Array, groupdq: Array | None = None, *, params: GroupBackgroundParams | None = None
+) -> Array:
+    """Measure the background of each group of whole frames, as `measure_background` does.
+
+    Parameters
+    ----------
+    data : (n_ints, n_groups, n_rows, n_cols) float
+    groupdq : unsigned integers that broadcast against `data`, or None
+    params : GroupBackgroundParams
+        `relative_to_first_group` leaves the level of all groups of an integration where it is, and
+        takes away what the background adds to them.
+    """
+    params = GroupBackgroundParams() if params is None else params
+    if params.relative_to_first_group:
+        data = data - data[:, :1]
+    return measure_background(data, groupdq, params=params)
 
 
 def background_error(

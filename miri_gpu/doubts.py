@@ -13,11 +13,19 @@ _DOUBTFUL_SHARE = 0.3  # of a coefficient, that is its error
 
 
 def doubt_group_background(recipe: Recipe) -> None:
-    """Warn that flux errors lack most of the noise of the background."""
-    if recipe.runs("group_background_subtract"):
+    """Warn where flux errors lack some noise of a background that groups have lost."""
+    step = "group_background_subtract"
+    if not recipe.runs(step):
+        return
+    if not recipe[step].relative_to_first_group:
         log.warning(
-            "group_background_subtract: flux_error is too small: pixels of a group differ by their "
-            "bias, so that the median that is subtracted follows the noise of one or two"
+            "%s: flux_error is too small: pixels of a group differ by their bias, so that what is "
+            "subtracted has the noise of one or two; relative_to_first_group = true leaves it out",
+            step,
+        )
+    if recipe.runs("extract_1d_optimal"):
+        log.warning(
+            "%s: its photons are unknown to extract_1d_optimal: flux_error is too small", step
         )
 
 

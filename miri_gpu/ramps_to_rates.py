@@ -13,11 +13,13 @@ from typing import Self
 import numpy as np
 
 from miri_gpu import detector
-from miri_gpu.backend import to_host
+from miri_gpu.backend import namespace, to_host
+from miri_gpu.background import evaluate_background
 from miri_gpu.containers import Array, Ramps, Rates
 from miri_gpu.doubts import doubt_linearity
 from miri_gpu.errors import SegmentError
 from miri_gpu.job import Job
+from miri_gpu.numerics import masked_median
 from miri_gpu.ramp_blocks import cut_block, grown, jump_halo, load_rows, within
 from miri_gpu.ramp_steps import Block, apply_steps
 from miri_gpu.ramps.likelihood import fit_ramps_likelihood
@@ -125,7 +127,7 @@ def fit_block(ramps: Ramps, block: Block) -> Fit:
     facts = {
         "readout": block.readout,
         "dropped": block.dropped,
-        "dark_current": block.calibration.average_dark if recipe.runs("dark_current") else None,
+        "dark_current": current_taken_off(block),
     }
     if params.algorithm != "LIKELY":
         return Fit(rates=fit_ramps(ramps, *noise, params=params, **facts))
@@ -137,6 +139,25 @@ def fit_block(ramps: Ramps, block: Block) -> Fit:
         chi_square=found.chi_square,
         degrees_of_freedom=found.degrees_of_freedom,
     )
+
+
+def current_taken_off(block: Block) -> Array | None:
+    """What the ramps have the noise of and not the signal: dark current, background of groups.
+
+    Returns
+    -------
+    (n_rows, n_cols) float32, or None
+        As the ramp fit takes a dark current; of the background the median of all integrations.
+    """
+    dark = block.calibration.average_dark if block.recipe.runs("dark_current") else None
+    if block.frames.background is None:
+        return dark
+    levels = block.frames.background
+    rise = masked_median(masked_median(levels[:, 1:] - levels[:, :-1], axis=1), axis=0)
+    rate = evaluate_background(rise, detector.N_COLS) / block.readout.group_time_s
+    xp = namespace(rate)
+    rate = xp.where(rate > 0, rate, 0).astype(xp.float32)  # 0 where it is unknown
+    return rate if dark is None else rate + dark
 
 
 def edge_stretches(segment: Segment, job: Job) -> tuple[list[Stretch], list[Stretch]]:

@@ -59,6 +59,7 @@ _BRIGHT: dict[str, dict[str, Any]] = {
         "poly_order": 4,
         "outlier_threshold": 5.0,
     },
+    "group_background_subtract": {"relative_to_first_group": True},  # else it is mostly noise
     "background_subtract": {
         "method": "row_wise",
         "bkg_col_left_start": 12,

@@ -10,7 +10,11 @@ from dataclasses import replace
 import numpy as np
 from jwst.datamodels import RampModel
 
-from miri_gpu.background import GroupBackgroundParams, measure_background, subtract_background
+from miri_gpu.background import (
+    GroupBackgroundParams,
+    measure_group_background,
+    subtract_background,
+)
 from miri_gpu.containers import Array, Ramps, Readout
 from miri_gpu.integration_times import divided_times
 from miri_gpu.ramps.groups import (
@@ -132,7 +136,8 @@ class GroupBackgroundSubtractStep(MiriStep):
         ramps = ramps_of(model)
 
         def subtracted(data: Array, groupdq: Array) -> Array:
-            return subtract_background(data, measure_background(data, groupdq, params=params))
+            background = measure_group_background(data, groupdq, params=params)
+            return subtract_background(data, background)
 
         model.data = in_blocks(subtracted, (ramps.data, ramps.groupdq))
         return self.complete(model)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from miri_gpu import detector
-from miri_gpu.background import measure_background
+from miri_gpu.background import measure_group_background
 from miri_gpu.containers import Array
 from miri_gpu.groups_in_use import flags_differ
 from miri_gpu.job import Job
@@ -116,7 +116,7 @@ def _measure_block(stretch: Stretch, job: Job) -> tuple[Array | None, dict[str, 
         corrections["reference_pixels"] = drifts
     if recipe.runs("group_background_subtract"):
         unusable = ramps.groupdq | (ramps.pixeldq & detector.DO_NOT_USE).astype(xp.uint8)
-        corrections["background"] = measure_background(
+        corrections["background"] = measure_group_background(
             ramps.data, unusable, params=recipe["group_background_subtract"]
         )
     return dropped, corrections

@@ -10,6 +10,7 @@ from miri_gpu.background import (
     background_error,
     evaluate_background,
     measure_background,
+    measure_group_background,
     rows_sharing,
     subtract_background,
 )
@@ -202,6 +203,23 @@ def test_rows_share_its_error_as_far_as_it_says(on_backend, method, smoothing_le
     correlation = np.clip(1 - apart / rows_sharing(params), 0, 1)
     expected = np.sqrt(found @ correlation @ found)
     assert background.sum(axis=1).std() == pytest.approx(expected, rel=0.12)  # of few rows less
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_bias_of_pixels_stays_out_of_the_background_of_groups(on_backend, method):
+    rng = np.random.default_rng(3)
+    rise = 20.0 * np.arange(6)[:, None, None]
+    bias = rng.normal(0, 300, (30, 72))
+    data = bias + rise + rng.normal(0, 6, (40, 6, 30, 72))
+    scatter = {}
+    for relative in (False, True):
+        params = GroupBackgroundParams(method=method, relative_to_first_group=relative)
+        found = to_host(measure_group_background(on_backend(data), params=params))
+        at_trace = evaluate_background(found, 72)[..., 36]
+        scatter[relative] = (at_trace[:, -1] - at_trace[:, 0]).std()
+        np.testing.assert_allclose((at_trace[:, -1] - at_trace[:, 0]).mean(), 100.0, atol=3.0)
+    assert scatter[True] < 0.7 * scatter[False]
+    assert (at_trace[:, 0] == 0).all()  # the level of an integration stays
 
 
 @pytest.mark.parametrize("spread", [0.5, 3.0, 30.0])

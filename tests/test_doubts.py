@@ -22,8 +22,15 @@ def said(caplog):
 def test_errors_that_lack_the_noise_of_the_background(said):
     doubt_group_background(BRIGHT)
     assert not said()
-    doubt_group_background(BRIGHT.updated({"group_background_subtract": {"skip": False}}, "test"))
-    assert "group_background_subtract: flux_error is too small" in said()
+    runs = BRIGHT.updated({"group_background_subtract": {"skip": False}}, "test")
+    doubt_group_background(runs)
+    assert not said()
+    absolute = {"group_background_subtract": {"relative_to_first_group": False}}
+    doubt_group_background(runs.updated(absolute, "test"))
+    assert "relative_to_first_group = true leaves it out" in said()
+    boxless = {"extract_1d_box": {"skip": True}, "extract_1d_optimal": {"skip": False}}
+    doubt_group_background(runs.updated(boxless, "test"))
+    assert "its photons are unknown to extract_1d_optimal" in said()
 
 
 def test_a_non_linearity_that_is_hardly_known(said):

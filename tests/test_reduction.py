@@ -171,6 +171,9 @@ def references(observation):
     return observation.references
 
 
+BACKGROUNDS = ("background_subtract", "group_background_subtract")
+
+
 def planned(segments, references, settings=None, recipe="bright"):
     return make_plan(segments, recipe, settings or {}, "numpy", references, len(segments) == 1)
 
@@ -540,6 +543,19 @@ def test_an_integration_whose_trace_is_not_found_is_unknown(rough, references):
     assert 0 < lost.sum() < len(lost)
     assert np.isnan(dataset["flux"].values[lost]).all()
     np.testing.assert_array_equal(np.isnan(dataset["background"].values).all(axis=1), lost)
+
+
+@pytest.mark.parametrize("algorithm", ["OLS_C", "LIKELY"])
+def test_photons_of_a_background_that_groups_have_lost_count(observation, references, algorithm):
+    """In the faint rows, where they are most of the noise."""
+    errors = {}
+    for step in BACKGROUNDS:
+        settings = {name: {"skip": name != step} for name in BACKGROUNDS}
+        settings["ramp_fit"] = {"algorithm": algorithm}
+        dataset = reduce(observation.segments, "bright", settings=settings, references=references)
+        errors[step] = dataset["flux_error"].values[:, dataset["row"].values < 200]
+    ratio = errors["group_background_subtract"] / errors["background_subtract"]
+    assert np.median(ratio) == pytest.approx(1, abs=0.03)  # 0.8 without
 
 
 def test_a_product_without_any_flux_is_refused(rough, references):
