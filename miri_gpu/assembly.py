@@ -12,8 +12,8 @@ from miri_gpu.containers import Spectra
 from miri_gpu.doubts import doubt_aperture
 from miri_gpu.errors import SegmentError
 from miri_gpu.job import Job
+from miri_gpu.plan import Plan
 from miri_gpu.rates_to_spectra import Extraction, last_background
-from miri_gpu.recipe import Recipe
 from miri_gpu.segments import Segment
 from miri_gpu.spectra.align import align_spectra, measure_shifts
 from miri_gpu.spectra.box import spectrum_wavelengths
@@ -50,6 +50,9 @@ def assemble(job: Job, parts: Sequence[Part]) -> "xarray.Dataset":
 
     plan = job.plan
     extraction = Extraction.concatenated([part.extraction for part in parts])
+    wavelength = spectrum_wavelengths(
+        plan.calibration.wavelength, extraction.trace_centre, params=plan.recipe.extraction
+    )
     if not np.isfinite(extraction.flux).any():
         raise SegmentError(
             f"{plan.segments[0].path}: expected flux in some row and integration, got none: the "
@@ -68,11 +71,7 @@ def assemble(job: Job, parts: Sequence[Part]) -> "xarray.Dataset":
     )
     times = [plan.integration_times(segment) for segment in plan.segments]
     return build_timeseries(
-        wavelength=spectrum_wavelengths(
-            plan.calibration.wavelength,
-            extraction.trace_centre,
-            params=plan.recipe.extraction,
-        ),
+        wavelength=wavelength,
         times={name: np.concatenate([part[name] for part in times]) for name in times[0]},
         integration_number=plan.integration_numbers(),
         provenance=provenance(job),
@@ -86,15 +85,15 @@ def assemble(job: Job, parts: Sequence[Part]) -> "xarray.Dataset":
         trace_centre=extraction.trace_centre,
         psf_sigma=extraction.psf_sigma,
         **({} if extraction.chi_square is None else {"chi_square": extraction.chi_square}),
-        **noise_of_background(spectra, plan.recipe),
+        **noise_of_background(spectra, plan),
         **joined_interference(parts),
         **measured_linearity(job),
     )
 
 
-def noise_of_background(spectra: Spectra, recipe: Recipe) -> dict[str, Any]:
+def noise_of_background(spectra: Spectra, plan: Plan) -> dict[str, Any]:
     """What the product says of the noise of the background, where one was subtracted."""
-    last = last_background(recipe)
+    last = last_background(plan)
     if last is None:
         return {}
     return {

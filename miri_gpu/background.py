@@ -181,7 +181,7 @@ def background_error(
     params = BackgroundParams() if params is None else params
     left, right = _regions(params, err.shape[-1])
     pixels, sigmas, flags = (_gathered(x, left, right, xp=xp) for x in (data, err, dq))
-    good = xp.isfinite(sigmas)
+    good = xp.isfinite(pixels) & xp.isfinite(sigmas)
     if flags is not None:
         good &= (flags & DO_NOT_USE) == 0
     square = xp.where(good, sigmas * sigmas, 0)
@@ -212,8 +212,9 @@ def rows_sharing(params: BackgroundParams) -> float:
     -------
     float
         Of rows that are d apart, the errors have the correlation 1 - d / n, or 0 from n on: n is 1
-        where each row has its own background, the length of a running median (of 5 rows their sum
-        then has an error that is a tenth less), and infinity where a frame has one.
+        where each row has its own background, the length of a running median, and infinity where
+        a frame has one. Of a running median of 5 rows the sum has an error that is a tenth less,
+        and at the ends of the frame, where it is over half of its length, each row a third more.
     """
     if params.method == "constant":
         return math.inf

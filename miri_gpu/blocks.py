@@ -195,7 +195,9 @@ def memory_to_take(backend: Backend, memory_bytes: int | None = None, n_sharing:
     """Bytes that a process may take of its device, of so many or three quarters of what is free."""
     if memory_bytes is None:
         memory_bytes = int(_SHARE_OF_FREE_MEMORY * backend.free_memory_bytes())
-    return memory_bytes if backend.on_gpu else memory_bytes // n_sharing
+    if backend.on_gpu:  # which has no more than it has
+        return min(memory_bytes, backend.free_memory_bytes())
+    return memory_bytes // n_sharing
 
 
 def evenly_cut(start: int, stop: int, n_most: int) -> list[slice]:

@@ -15,26 +15,20 @@ _DOUBTFUL_SHARE = 0.3  # of a coefficient, that is its error
 def doubt_group_background(recipe: Recipe) -> None:
     """Warn where flux errors lack some noise of a background that groups have lost."""
     step = "group_background_subtract"
-    if not recipe.runs(step):
-        return
-    if not recipe[step].relative_to_first_group:
+    if recipe.runs(step) and not recipe[step].relative_to_first_group:
         log.warning(
             "%s: flux_error is too small: pixels of a group differ by their bias, so that what is "
             "subtracted has the noise of one or two; relative_to_first_group = true leaves it out",
             step,
-        )
-    if recipe.runs("extract_1d_optimal"):
-        log.warning(
-            "%s: its photons are unknown to extract_1d_optimal: flux_error is too small", step
         )
 
 
 def doubt_linearity(found: LinearityCalibration) -> None:
     """Warn where the ramps hardly determine the non-linearity; `found` is on the host.
 
-    Those of an amplifier that reads the wings of the trace never do, but their light is little.
+    Amplifiers that read the wings of the trace never do, but little of its light is there.
     """
-    share = np.min(np.abs(found.coefficients_err[2] / found.coefficients[2]))
+    share = np.median(np.abs(found.coefficients_err[2] / found.coefficients[2]))
     if share > _DOUBTFUL_SHARE:
         log.warning(
             "custom_linearity: the ramps are too faint, or too few, to tell the square term to "

@@ -1,7 +1,8 @@
 """From the time series to light curves in bands, and to the depth of a transit of known shape."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -78,7 +79,8 @@ def spectroscopic_light_curves(
     in_band &= known
     n_rows = in_band.sum(axis=1)
     sums = np.stack([flux[:, rows].sum(axis=1) for rows in in_band])
-    variances = np.stack([_variance_of_sum(dataset.isel(wavelength=rows)) for rows in in_band])
+    noise = _Noise.of(dataset)
+    variances = np.stack([noise.variance_of_sum(rows) for rows in in_band])
     sums[n_rows == 0] = variances[n_rows == 0] = np.nan
     dims = ("wavelength", "integration_number")
     unit = {"units": "DN/s"}
@@ -100,18 +102,38 @@ def spectroscopic_light_curves(
     )
 
 
-def _variance_of_sum(rows: "xarray.Dataset") -> np.ndarray:
-    """Variance of the summed flux of some rows of a product, (n_ints,)."""
-    variance = rows["flux_error"].values.astype(np.float64) ** 2
-    if "background_flux_error" not in rows:
-        return variance.sum(axis=1)
-    shared = rows["background_flux_error"].values.astype(np.float64)
-    row = rows["row"].values
-    apart = np.abs(row[:, None] - row)
-    correlation = np.clip(1 - apart / float(rows["rows_sharing_background"]), 0, 1)
-    # each row's own part of the variance has no negative share in the sum
-    own = np.maximum(variance - shared**2, 0)
-    return own.sum(axis=1) + ((shared @ correlation) * shared).sum(axis=1)
+@dataclass(frozen=True, eq=False)
+class _Noise:
+    """The noise of the rows of a product: what each has by itself, and what it may share.
+
+    Attributes
+    ----------
+    own, shared : (n_ints, n_rows) float64 [DN/s]
+    row : (n_rows,)
+    n_sharing : float
+        As `miri_gpu.background.rows_sharing` has it.
+    """
+
+    own: np.ndarray
+    shared: np.ndarray
+    row: np.ndarray
+    n_sharing: float
+
+    @classmethod
+    def of(cls, dataset: "xarray.Dataset") -> Self:
+        """That of a product; without a background no row shares any."""
+        error = dataset["flux_error"].values.astype(np.float64)
+        if "background_flux_error" not in dataset:
+            return cls(error, np.zeros_like(error), dataset["row"].values, 1.0)
+        shared = dataset["background_flux_error"].values.astype(np.float64)
+        own = np.sqrt(np.maximum(error**2 - shared**2, 0))
+        return cls(own, shared, dataset["row"].values, float(dataset["rows_sharing_background"]))
+
+    def variance_of_sum(self, rows: np.ndarray) -> np.ndarray:
+        """Variance of the summed flux of some rows, (n_rows,) bool, in each integration."""
+        own, shared, row = self.own[:, rows], self.shared[:, rows], self.row[rows]
+        correlation = np.clip(1 - np.abs(row[:, None] - row) / self.n_sharing, 0, 1)
+        return (own * own).sum(axis=1) + ((shared @ correlation) * shared).sum(axis=1)
 
 
 def normalised(
@@ -158,7 +180,7 @@ def transit_depths(
     shape : (n_ints,) or (n_bands, n_ints)
         0 out of transit and 1 where the full depth is reached; NaN leaves an integration out
         (ingress, say). A boolean mask of the integrations in transit will do.
-    against : names of variables of the light curves, such as ["x_shift"]
+    against : names of coordinates of the light curves, such as ["x_shift"]
         NaN leaves an integration out. A transit whose depth varies with wavelength moves y_shift,
         which takes some of the depth then.
 
@@ -172,8 +194,8 @@ def transit_depths(
     Raises
     ------
     ValueError
-        Where the shape has another number of values, or there is no such variable of the
-        integrations.
+        Where the shape has another number of values, or the integrations have no such
+        coordinate.
     """
     import xarray
 
@@ -218,13 +240,14 @@ def median_of_known(values: np.ndarray, *, axis: int) -> np.ndarray:
 
 
 def _systematics(light_curves: "xarray.Dataset", against: Sequence[str]) -> np.ndarray:
-    """Variables of the integrations by their names, (n_variables, n_ints)."""
+    """Coordinates of the integrations by their names, (n_coordinates, n_ints)."""
+    names = [against] if isinstance(against, str) else against
     by_int = ("integration_number",)
-    found = {name: v.values for name, v in light_curves.variables.items() if v.dims == by_int}
-    for name in against:
+    found = {name: v.values for name, v in light_curves.coords.items() if v.dims == by_int}
+    for name in names:
         if name not in found:
             raise ValueError(f"against: expected names among {', '.join(found)}, got {name!r}")
-    columns = [found[name] for name in against]
+    columns = [found[name] for name in names]
     return np.array(columns, dtype=np.float64).reshape(-1, light_curves.sizes[by_int[0]])
 
 

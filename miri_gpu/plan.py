@@ -206,7 +206,8 @@ def make_plan(
     rehearse(recipe, segments[0], calibration.wavelength)
     warn_of_idle_jumps(plan)
     warn_of_idle_cleaning(recipe)
-    doubt_group_background(recipe)
+    if plan.from_ramps:
+        doubt_group_background(recipe)
     return plan
 
 

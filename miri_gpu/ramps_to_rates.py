@@ -241,7 +241,8 @@ def with_custom_linearity(job: Job) -> Job:
     if not np.isfinite(found.coefficients).all():
         raise SegmentError(
             f"{segment.path}: custom_linearity: the samples of the rows and groups used do not "
-            f"determine powers up to {params.highest_power} (highest_power) for every amplifier"
+            f"determine powers up to {params.highest_power} (highest_power) for every amplifier; "
+            "custom_linearity.skip = true takes those of the reference file"
         )
     doubt_linearity(found)
     terms = measured.coefficients[: params.highest_power + 1]  # the others are 0

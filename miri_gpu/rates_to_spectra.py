@@ -23,17 +23,17 @@ from miri_gpu.containers import Array, ArrayBundle, Rates, Spectra
 from miri_gpu.errors import SegmentError
 from miri_gpu.job import Job
 from miri_gpu.numerics import masked_median
+from miri_gpu.plan import Plan
 from miri_gpu.ramps_to_rates import Fit
 from miri_gpu.rates.errors import fill_unknown_errors
 from miri_gpu.rates.flat import apply_flat
 from miri_gpu.rates.gain import fill_unknown_gain
 from miri_gpu.rates.outliers import clean_outliers, count_flagged, replace_outliers
 from miri_gpu.rates.trace import fit_trace
-from miri_gpu.recipe import Recipe
 from miri_gpu.segments import Segment
 from miri_gpu.spectra.align import cross_dispersion_profiles
 from miri_gpu.spectra.box import Aperture, extract_box, find_aperture
-from miri_gpu.spectra.optimal import extract_optimal, fitted_times
+from miri_gpu.spectra.optimal import extract_optimal
 
 BYTES_PER_FRAME = 2 * detector.N_ROWS * detector.N_COLS * 8  # fits are in float64
 _BYTES_READ = 32 << 20  # of frames together, where a pass is smaller: a file may hold them by rows
@@ -202,7 +202,7 @@ def clean_frames(rates: Rates, job: Job) -> Frames:
         rates = apply_flat(rates, calibration.flat, calibration.flat_err, calibration.flat_dq)
     data = rates.data
     background, background_err = xp.zeros((*data.shape[:2], 1), dtype=xp.float32), None
-    if (last := last_background(recipe)) is not None:
+    if (last := last_background(job.plan)) is not None:
         background_err = background_error(rates.data, rates.err, rates.dq, params=last)
         background_err = fill_unknown_errors(background_err)
     if recipe.runs("background_subtract"):
@@ -231,32 +231,31 @@ def clean_frames(rates: Rates, job: Job) -> Frames:
     )
 
 
-def last_background(recipe: Recipe) -> BackgroundParams | None:
+def last_background(plan: Plan) -> BackgroundParams | None:
     """How the background is measured whose error stays: the last one that is subtracted."""
-    for step in ("background_subtract", "group_background_subtract"):
-        if recipe.runs(step):
-            return recipe[step]
-    return None
+    steps = ["background_subtract"]
+    if plan.from_ramps:
+        steps.append("group_background_subtract")
+    return next((plan.recipe[step] for step in steps if plan.recipe.runs(step)), None)
 
 
 def extract_frames(frames: Frames, fit: Fit, job: Job, exposure_time_s: float) -> Extraction:
     """Extract a block of clean frames, and measure their trace.
 
-    `fit` is what they were made of: its chi-square is of the ramps in the aperture, and its rates
-    say over which time those ramps were fitted that saturate.
+    `fit` is what they were made of: its chi-square is of the ramps in the aperture.
     """
     xp = job.backend.xp
     trace = fit_trace(frames.data, params=job.recipe["trace"])
     background = evaluate_background(frames.background, detector.N_COLS)
-    spectra = _extract(frames, fit.rates, trace.centre, background, job, exposure_time_s)
+    spectra = _extract(frames, trace.centre, background, job, exposure_time_s)
     aperture = find_aperture(frames.data, trace.centre, params=job.recipe.extraction)
     in_aperture = xp.where(aperture.inside, background[..., aperture.columns], 0).sum(axis=-1)
     n_inside = aperture.inside.sum(axis=-1)
-    in_aperture = xp.where(n_inside > 0, in_aperture / xp.maximum(n_inside, 1), xp.nan)
+    per_pixel = xp.where(n_inside > 0, in_aperture / xp.maximum(n_inside, 1), xp.nan)
     return Extraction(
         flux=spectra.flux,
         flux_err=spectra.flux_err,
-        background=in_aperture,
+        background=per_pixel,
         n_outliers=frames.n_outliers,
         n_jumps=frames.n_jumps,
         trace_centre=trace.centre,
@@ -281,16 +280,10 @@ def _chi_square(fit: Fit, aperture: Aperture) -> Array | None:
 
 
 def _extract(
-    frames: Frames,
-    rates: Rates,
-    centres: Array,
-    background: Array,
-    job: Job,
-    exposure_time_s: float,
+    frames: Frames, centres: Array, background: Array, job: Job, exposure_time_s: float
 ) -> Spectra:
-    params = job.recipe.extraction
+    params, err = job.recipe.extraction, fill_unknown_errors(frames.err)
     if job.recipe.runs("extract_1d_box"):
-        err = fill_unknown_errors(frames.err)
         return extract_box(
             frames.data,
             err,
@@ -298,16 +291,15 @@ def _extract(
             background_err=frames.background_err,
             centres=centres,
         )
-    gain = fill_unknown_gain(job.calibration.gain)
     # the median profile, where it is wanted, was taken over all integrations, not this block's
     return extract_optimal(
         frames.data,
         frames.profile,
         fill_unknown_errors(job.backend.xp.sqrt(frames.var_rnoise)),
         params=replace(params, median_spatial_profile=False),
-        gain=gain,
-        integration_time_s=fitted_times(rates, gain, exposure_time_s),
-        weight_time_s=exposure_time_s,
+        gain=fill_unknown_gain(job.calibration.gain),
+        integration_time_s=exposure_time_s,
+        err=err,
         background=background,
         background_err=frames.background_err,
         centres=centres,

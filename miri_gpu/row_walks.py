@@ -141,9 +141,10 @@ def _parts(segment: Segment, rows: slice, job: Job, *, n_before: int, is_last: b
     n_halo = block_halo(job.recipe, segment.readout)
     n_held = _rows_held(segment, n_halo, job)
     cut = [rows] if n_held is None else _cut_evenly(rows, n_held, n_halo)
-    if job.backend.on_gpu and is_last and n_held is not None and not measures_frames(job.recipe):
-        shares = _shares_of_the_last(rows)
-        if _rows_with_halo(shares[0], n_halo) <= n_held:
+    if job.backend.on_gpu and is_last and rows == ALL_ROWS and not measures_frames(job.recipe):
+        shares = _shares_of_the_last()
+        first, *others = (_with_halo(part, n_halo) for part in shares)
+        if n_held is not None and max(first, sum(others)) <= n_held:
             cut = shares
     asks = job.fits_memory(segment, 2 if n_before else 1)  # beside the one that is in work then
     return [
@@ -176,12 +177,14 @@ def _rows_held(segment: Segment, n_halo: int, job: Job) -> int | None:
     return n_rows
 
 
-def _shares_of_the_last(rows: slice) -> list[slice]:
-    edges = rows.start + np.cumsum([0, *_SHARES_OF_THE_LAST]) * (rows.stop - rows.start)
+def _shares_of_the_last() -> list[slice]:
+    """Parts of all rows, each smaller than the one before."""
+    edges = np.cumsum([0, *_SHARES_OF_THE_LAST]) * detector.N_ROWS
     return [slice(*pair) for pair in pairwise(edges.round().astype(int).tolist())]
 
 
-def _rows_with_halo(rows: slice, n_halo: int) -> int:
+def _with_halo(rows: slice, n_halo: int) -> int:
+    """How many rows there are with their halo."""
     held = grown(rows, n_halo)
     return held.stop - held.start
 

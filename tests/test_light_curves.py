@@ -203,8 +203,9 @@ def test_variables_that_determine_nothing_leave_the_depth_unknown(product):
     assert np.isnan(float(transit_depths(white, trapezoid(), against=twice)["depth"]))
     with pytest.raises(ValueError, match=r"against: expected names among .*x_shift.*, got 'shift'"):
         transit_depths(white, trapezoid(), against=["shift"])
-    with pytest.raises(ValueError, match="got 'wavelength'"):
-        transit_depths(white, trapezoid(), against=["wavelength"])
+    for name in ("wavelength", "flux"):
+        with pytest.raises(ValueError, match=f"got '{name}'"):
+            transit_depths(white, trapezoid(), against=name)
 
 
 def test_a_mask_and_unknown_points_will_do_for_the_shape(rng):

@@ -17,6 +17,7 @@ from miri_gpu.numerics import (
     interpolate_shifted,
     masked_median,
     moving_median,
+    solve_small,
     solve_symmetric,
     spline_terms,
 )
@@ -143,6 +144,16 @@ class TestSolveSymmetric:
         )
         vector = np.ones((3, 2))
         assert np.isnan(to_host(solve_symmetric(*on_backend(matrix, vector)))).all()
+        assert np.isnan(to_host(solve_small(*on_backend(matrix, vector)))).all()
+
+    @pytest.mark.parametrize("n", [1, 2, 3])
+    def test_a_matrix_need_not_be_symmetric(self, on_backend, rng, n):
+        matrix = np.eye(n) * n + rng.uniform(-0.5, 0.5, (7, n, n))
+        vector = rng.normal(size=(7, n))
+        solution = to_host(solve_small(*on_backend(matrix, vector)))
+        twin = np.linalg.solve(matrix, vector[..., None])[..., 0]
+        np.testing.assert_allclose(solution, twin, rtol=1e-10)
+        assert np.isnan(to_host(solve_small(*on_backend(-matrix, vector)))).all()
 
 
 def gaussian(x, amplitude, centre, sigma, base):

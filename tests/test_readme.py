@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import xarray
 
+from miri_gpu.backend import ENVIRONMENT_VARIABLE
 from miri_gpu.products import reduce_to_directory
 
 README = Path(__file__).parents[1] / "README.md"
@@ -13,11 +14,11 @@ README = Path(__file__).parents[1] / "README.md"
 
 def test_the_code_of_the_readme_runs(observation, tmp_path, monkeypatch, capsys, rng):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "numpy")
     Path("observation").symlink_to(observation.directory)
     reduced = reduce_to_directory(
         observation.segments,
         Path("reduced"),
-        backend="numpy",
         references=observation.references,
         save_rates=True,
     )
@@ -29,10 +30,10 @@ def test_the_code_of_the_readme_runs(observation, tmp_path, monkeypatch, capsys,
     assert Path("bands.csv").exists() and Path("white.pdf").exists()
     assert names["depths"].sizes == {"wavelength": 14}
 
-    exec(choices, names)
+    exec(choices.replace("(3, 4, 5)", "(3,)"), names)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 6
-    assert all(re.fullmatch(r"[345] \w+ depth \d+ depth_error \d+ .*", line) for line in lines)
+    assert len(lines) == 2
+    assert all(re.fullmatch(r"3 \w+ depth \d+ depth_error \d+ .*", line) for line in lines)
 
     for number, segment in enumerate(observation.segments, 1):
         from_python = from_python.replace(f"jw..-seg{number:03d}_mirimage_uncal.fits", str(segment))

@@ -23,7 +23,7 @@ from miri_gpu import (
 )
 from miri_gpu import plan as plan_module
 from miri_gpu.backend import select
-from miri_gpu.blocks import Workers
+from miri_gpu.blocks import Workers, memory_to_take
 from miri_gpu.calibration import Calibration
 from miri_gpu.containers import Readout
 from miri_gpu.errors import BackendError, CalibrationError, MiriGpuError, RecipeError, SegmentError
@@ -349,6 +349,19 @@ def test_a_gpu_computes_with_parts_that_come_as_it_computes(
     walks = walks_ahead(plan.segments, replace(Job.of(plan), room=room))
     found = [[part.stop - part.start for part in walk.parts] for walk in (walks[0], walks[-1])]
     assert found == [first, last]
+
+
+def test_references_count_among_what_a_cap_is_for(whole, monkeypatch):
+    plan = whole("bright")[0]
+    n_bytes = sum(
+        array.nbytes for array in vars(plan.calibration).values() if hasattr(array, "nbytes")
+    )
+    gpu = replace(plan, backend=pretended_gpu(monkeypatch))
+    for cap, left in ((n_bytes + 4000, 4000), (n_bytes - 1, 0)):
+        assert Job.of(gpu, memory_bytes=cap).room.bytes_of_uploads == left // 4
+    assert Job.of(plan, memory_bytes=4000).room.bytes_on_device == 1000  # a host has them anyway
+    few = SimpleNamespace(on_gpu=True, free_memory_bytes=lambda: 800)
+    assert memory_to_take(few, 1000) == 800
 
 
 def test_a_gpu_without_room_gets_samples_by_blocks(whole, without_kernels, monkeypatch, caplog):

@@ -4,16 +4,13 @@ import numpy as np
 import pytest
 
 from miri_gpu.backend import to_host
-from miri_gpu.containers import Rates
-from miri_gpu.detector import DO_NOT_USE, JUMP_DET, SATURATED
 from miri_gpu.spectra.box import Extract1DBoxParams, extract_box
-from miri_gpu.spectra.optimal import Extract1DOptimalParams, extract_optimal, fitted_times
+from miri_gpu.spectra.optimal import Extract1DOptimalParams, extract_optimal
 
 GAIN, TIME_S, READ_NOISE = 3.1, 6.4, 1.5  # e-/DN, s, DN/s
 
 
-def twin(data, profile, read_noise, background, centres, left, right, time_s=None):
-    time_s = np.broadcast_to(TIME_S if time_s is None else time_s, data.shape)
+def twin(data, profile, read_noise, background, centres, left, right):
     flux, flux_err = np.full(data.shape[:2], np.nan), np.full(data.shape[:2], np.nan)
     for i in range(data.shape[0]):
         if np.isnan(centres[i]):
@@ -25,9 +22,7 @@ def twin(data, profile, read_noise, background, centres, left, right, time_s=Non
             if not p.sum() > 0:
                 continue
             p = p / p.sum()
-            v = read_noise[cut].astype(float) ** 2 + np.abs(d.sum() * p + s) / (
-                GAIN * time_s[i][cut]
-            )
+            v = read_noise[cut].astype(float) ** 2 + np.abs(d.sum() * p + s) / (GAIN * TIME_S)
             norm = (p**2 / v).sum()
             flux[i, row] = (p * d / v).sum() / norm
             flux_err[i, row] = np.sqrt(p.sum() / norm)
@@ -92,6 +87,23 @@ def test_pulls_have_unit_width(light):
     assert abs(pulls.mean()) < 0.05
 
 
+def test_the_errors_of_the_pixels_are_taken_where_they_are_known(on_backend):
+    """Those of ramps that saturate are larger than the weights suppose."""
+    rng = np.random.default_rng(6)
+    data, profile, background = scene(200, 60, rng, light=3000.0)
+    noisier = rng.normal(0, 1, data.shape) * 30.0 * (np.abs(np.arange(72) - 36) < 2)
+    model = READ_NOISE**2 + (3000.0 * profile + background) / (GAIN * TIME_S)
+    err = np.sqrt(model + 900.0 * (np.abs(np.arange(72) - 36) < 2))
+    arrays = on_backend(data + noisier, profile, np.full((60, 72), READ_NOISE))
+    kinds = {"gain": GAIN, "integration_time_s": TIME_S, "background": on_backend(background)}
+    supposed = extract_optimal(*arrays, **kinds)
+    known = extract_optimal(*arrays, err=on_backend(err), **kinds)
+    np.testing.assert_array_equal(to_host(known.flux), to_host(supposed.flux))
+    pulls = (to_host(known.flux) - 3000.0) / to_host(known.flux_err)
+    assert abs(pulls.std() - 1) < 0.03
+    assert (to_host(supposed.flux_err) < 0.9 * to_host(known.flux_err)).all()
+
+
 def test_an_error_that_the_pixels_of_a_row_share_is_known():
     rng = np.random.default_rng(5)
     data, profile, background = scene(200, 100, rng, light=3000.0)
@@ -144,126 +156,12 @@ def test_gain_may_be_a_map(on_backend, rng):
     np.testing.assert_allclose(to_host(each.flux_err), to_host(one.flux_err), rtol=1e-6)
 
 
-# --- ramps that saturate are fitted over less time
-
-
-def shorter_times(shape):
-    """Less time where the star is brightest, and not the same in each integration."""
-    time_s = np.full(shape, TIME_S, np.float32)
-    time_s[..., 35:39] = TIME_S / 3
-    time_s[::2, :, 36] = TIME_S / 6
-    return time_s
-
-
-@pytest.mark.parametrize("follow", [False, True])
-def test_each_pixel_has_its_own_time(on_backend, rng, follow):
-    data, profile, background = scene(4, 15, rng)
-    read_noise = rng.uniform(1, 2, (15, 72)).astype(np.float32)
-    time_s, centres = shorter_times(data.shape), np.array([36.6, 37.5, 35.2, 36.0])
-    spectra = extract_optimal(
-        *on_backend(data, profile, read_noise),
-        params=Extract1DOptimalParams(trace_position="gaussian_fits" if follow else "constant"),
-        gain=on_backend(np.full((15, 72), GAIN)),
-        integration_time_s=on_backend(time_s),
-        background=on_backend(background),
-        centres=on_backend(centres),
-    )
-    at = centres if follow else np.full(4, 36.0)
-    flux, flux_err = twin(data, profile, read_noise, background, at, 8, 8, time_s)
-    np.testing.assert_allclose(to_host(spectra.flux), flux, rtol=1e-6)
-    np.testing.assert_allclose(to_host(spectra.flux_err), flux_err, rtol=1e-6)
-
-
-def test_a_time_for_each_pixel_that_is_the_same_changes_nothing(on_backend, rng):
-    data, profile, background = scene(3, 15, rng)
-    noise = rng.uniform(1, 2, data.shape).astype(np.float32)
-    gain = rng.uniform(3, 4, (15, 72)).astype(np.float32)
-    one, each, weighed = (
-        extract_optimal(
-            *on_backend(data, profile, noise),
-            gain=on_backend(gain),
-            background=on_backend(background),
-            integration_time_s=on_backend(time_s) if hasattr(time_s, "shape") else time_s,
-            weight_time_s=weight_time_s,
-        )
-        for time_s, weight_time_s in (
-            (TIME_S, None),
-            (np.full(data.shape, TIME_S, np.float32), None),
-            (np.full((1, 15, 72), TIME_S, np.float32), TIME_S),
-        )
-    )
-    for other in (each, weighed):
-        for name in ("flux", "flux_err"):
-            np.testing.assert_array_equal(
-                *(to_host(getattr(spectra, name)) for spectra in (one, other))
-            )
-
-
-@pytest.mark.parametrize("weight_time_s", [None, TIME_S])
-def test_pulls_have_unit_width_where_ramps_saturate(weight_time_s):
-    rng = np.random.default_rng(3)
-    _, profile, background = scene(200, 100, rng)
-    time_s = shorter_times(profile.shape)
-    electrons = (3000.0 * profile + 40.0) * GAIN * time_s
-    data = rng.poisson(electrons) / (GAIN * time_s) - 40.0
-    data += rng.normal(0, READ_NOISE, data.shape)
-    kinds = {"gain": GAIN, "background": background}
-    noise = np.full((100, 72), READ_NOISE)
-    blind = extract_optimal(data, profile, noise, integration_time_s=TIME_S, **kinds)
-    spectra = extract_optimal(
-        data, profile, noise, integration_time_s=time_s, weight_time_s=weight_time_s, **kinds
-    )
-    pulls = (spectra.flux - 3000.0) / spectra.flux_err
-    assert abs(pulls.std() - 1) < 5 / np.sqrt(2 * pulls.size) + 0.005
-    assert abs(pulls.mean()) < 0.05
-    assert ((blind.flux - 3000.0) / blind.flux_err).std() > 1.5
-    if weight_time_s is not None:  # the flux stays what it is
-        np.testing.assert_array_equal(spectra.flux, blind.flux)
-
-
-def test_times_are_what_the_variance_by_photons_says(on_backend):
-    # a column for each case: whole, saturated, saturated and jumped, as long as can be or longer
-    rate = np.array([100, 100, 100, 100, 100, -1, 0, np.nan, np.inf, 100, 100, 100, 100])
-    time_s = np.array([2, 2, 1, TIME_S, 9, 2, 2, 2, 2, 2, 2, 2, 2])
-    gain = np.array([GAIN] * 9 + [2 * GAIN] * 4)
-    known = np.where(rate > 0, np.minimum(rate, 1e3), 1.0)
-    var_poisson = known / (gain * time_s)
-    var_poisson[10:] = 0, np.nan, np.inf
-    dq = np.full(13, SATURATED)
-    dq[0], dq[2] = JUMP_DET, SATURATED | JUMP_DET
-    dq[7] |= DO_NOT_USE
-    expected = np.full(13, TIME_S)
-    expected[[1, 2, 9]] = 2, 1, 2
-
-    def frames(values, dtype=np.float32):
-        return np.broadcast_to(values, (2, 3, 13)).astype(dtype)
-
-    var_poisson = frames(var_poisson)
-    rates = Rates(
-        data=frames(rate),
-        err=np.sqrt(var_poisson),
-        var_poisson=var_poisson,
-        var_rnoise=np.zeros_like(var_poisson),
-        dq=frames(dq, np.uint32),
-    )
-    gain = frames(gain)[0]
-    found = to_host(fitted_times(*on_backend(rates, gain), TIME_S))
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, frames(expected), rtol=1e-6)
-    whole = frames(dq, np.uint32) & SATURATED == 0
-    np.testing.assert_array_equal(found[whole], np.float32(TIME_S))
-
-
 def test_impossible_values_are_named(rng):
     data, profile, _ = scene(1, 2, rng)
     with pytest.raises(ValueError, match="gain: expected a positive number, got 0"):
         extract_optimal(data, profile, data[0], gain=0, integration_time_s=TIME_S)
     with pytest.raises(ValueError, match="integration_time_s: expected a positive number"):
         extract_optimal(data, profile, data[0], gain=GAIN, integration_time_s=-1.0)
-    with pytest.raises(ValueError, match="weight_time_s: expected a positive number, got 0"):
-        extract_optimal(
-            data, profile, data[0], gain=GAIN, integration_time_s=TIME_S, weight_time_s=0
-        )
     with pytest.raises(ValueError, match="within columns"):
         extract_optimal(
             data,

@@ -6,7 +6,7 @@ never runs over the batch.
 
 from miri_gpu.numerics.gaussians import fit_gaussians
 from miri_gpu.numerics.medians import masked_median, moving_median
-from miri_gpu.numerics.polynomials import fit_polynomials, solve_symmetric
+from miri_gpu.numerics.polynomials import fit_polynomials, solve_small, solve_symmetric
 from miri_gpu.numerics.shifts import cross_correlation_shifts, interpolate_shifted
 from miri_gpu.numerics.splines import spline_terms
 
@@ -17,6 +17,7 @@ __all__ = [
     "interpolate_shifted",
     "masked_median",
     "moving_median",
+    "solve_small",
     "solve_symmetric",
     "spline_terms",
 ]

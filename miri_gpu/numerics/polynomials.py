@@ -103,3 +103,31 @@ def solve_symmetric(matrix: Array, vector: Array) -> Array:
         for k in range(i + 1, n):
             solution[i] = solution[i] - lower[k][i] * solution[k]
     return xp.stack(solution, axis=-1)
+
+
+def solve_small(matrix: Array, vector: Array) -> Array:
+    """Solve many small systems at once, whose pivots are positive in the order they are in.
+
+    Parameters
+    ----------
+    matrix : (..., n, n) float64
+        Such as the product of two sets of functions that are much alike, of one with the other.
+    vector : (..., n) float64
+
+    Returns
+    -------
+    (..., n) float64
+        NaN where a pivot is not positive.
+    """
+    xp = namespace(matrix, vector)
+    n = vector.shape[-1]
+    rows = [[matrix[..., i, j] for j in range(n)] + [vector[..., i]] for i in range(n)]
+    for j in range(n):
+        d = rows[j][j]
+        pivot = xp.where(d > 1e-14 * xp.abs(matrix[..., j, j]), d, xp.nan)
+        rows[j] = [element / pivot for element in rows[j]]
+        for i in range(n):
+            if i != j:
+                factor = rows[i][j]
+                rows[i] = [a - factor * b for a, b in zip(rows[i], rows[j], strict=True)]
+    return xp.stack([row[n] for row in rows], axis=-1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array
 from miri_gpu.detector import AD_FLOOR, ATOD_LIMIT_DN, DO_NOT_USE, N_AMPLIFIERS, SATURATED
-from miri_gpu.numerics import fit_polynomials, masked_median, solve_symmetric
+from miri_gpu.numerics import fit_polynomials, masked_median, solve_small
 
 _REJECTION_ROUNDS = 3
 _SIGMA_OF_MAD = 1.4826  # of a normal distribution
@@ -116,13 +116,16 @@ class _Ramps:
     """Ramps that one amplifier has read, each in one or in two halves.
 
     Noise in a ramp bends it and its powers alike, and would be calibrated away. That of the other
-    half is not in them: its powers stand in for a half's own wherever two things are multiplied
-    (instrumental variables: Fuller 1987, Measurement Error Models, 1.4).
+    half is not in them, and most of it not in its line: powers of that stand in for a half's own
+    where two things are multiplied (instrumental variables: Fuller 1987, Measurement Error Models,
+    1.4).
 
     Attributes
     ----------
     powers : list of (n_halves, n_ramps, n_groups) float64
         From the second on; where lines are free, without what these can take up.
+    instruments : list of (n_halves, n_ramps, n_groups) float64
+        Where lines are free the same of the other half's line, else the powers themselves.
     missing : (n_halves, n_ramps, n_groups) float64 [DN]
         What the powers are to make up for: the straight line minus the ramp.
     good, measured : (n_ramps, n_groups) bool
@@ -131,15 +134,11 @@ class _Ramps:
     """
 
     powers: list[Array]
+    instruments: list[Array]
     missing: Array
     good: Array
     measured: Array
     question: Question
-
-    @property
-    def instruments(self) -> list[Array]:
-        """The powers of the other half."""
-        return [power[::-1] for power in self.powers]
 
     def residuals(self, free: Array) -> Array:
         """What is left of the halves, (n_halves, n_ramps, n_groups) [DN]."""
@@ -177,7 +176,7 @@ class _Ramps:
         in_fit = xp.where(used, residuals, 0.0)
         score = xp.stack([(z * in_fit).sum(axis=(0, -1)) for z in self.instruments], axis=-1)
         weighed = [
-            sum(inverse[j, k] * p for k, p in enumerate(self.powers)) for j in range(free.size)
+            sum(inverse[k, j] * p for k, p in enumerate(self.powers)) for j in range(free.size)
         ]
         pairs = zip(self.instruments, weighed, strict=True)
         leverage = sum(xp.where(used, z * w, 0.0).sum(axis=(0, -1)) for z, w in pairs)
@@ -219,11 +218,17 @@ def _by_amplifier(data: Array, groupdq: Array, dropped: Array, question: Questio
 
 
 def _ramps_of(ramps, line, good, measured, question, *, xp) -> _Ramps:
-    scaled = xp.where(measured, ramps, 0.0) / ATOD_LIMIT_DN  # so that its powers stay comparable
-    powers = [scaled**k for k in range(2, question.highest_power + 1)]
-    if question.lines_are_free:  # only what no line can take up counts
-        powers = [p - fit_polynomials(p, good & question.in_line, 1) for p in powers]
-    return _Ramps(powers, xp.where(measured, line - ramps, 0.0), good, measured, question)
+    def powers_of(samples: Array) -> list[Array]:
+        scaled = samples / ATOD_LIMIT_DN  # so that its powers stay comparable
+        powers = [scaled**k for k in range(2, question.highest_power + 1)]
+        if question.lines_are_free:  # only what no line can take up counts
+            powers = [p - fit_polynomials(p, good & question.in_line, 1) for p in powers]
+        return powers
+
+    powers = powers_of(xp.where(measured, ramps, 0.0))
+    instruments = powers_of(line[::-1]) if question.lines_are_free else powers
+    missing = xp.where(measured, line - ramps, 0.0)
+    return _Ramps(powers, instruments, missing, good, measured, question)
 
 
 def _added(blocks: Iterable[Sequence[tuple[Array, ...]]]) -> list[tuple[Array, ...]]:
@@ -246,8 +251,8 @@ def _solve(ramps, judges) -> list[tuple[Array, Array]]:
     ):
         xp, n = namespace(equations), equations.shape[0]
         normal, right = equations[:, :n], equations[:, n]
-        inverse = solve_symmetric(xp.broadcast_to(normal, (n, n, n)), xp.eye(n))
-        solutions.append((solve_symmetric(normal, right), inverse))
+        inverse = solve_small(xp.broadcast_to(normal, (n, n, n)), xp.eye(n)).T
+        solutions.append((solve_small(normal, right), inverse))
     return solutions
 
 
@@ -262,7 +267,7 @@ def _concluded(solution, totals) -> AmplifierFit:
     square = xp.maximum(squares - total * total / xp.maximum(n, 1), 0.0)
     return AmplifierFit(
         free=free,
-        covariance=xp.where(known, inverse @ scatter @ inverse, xp.nan),
+        covariance=xp.where(known, inverse @ scatter @ inverse.T, xp.nan),
         n_ramps=n_ramps,
         n_rejected=n_rejected,
         residual=mean,

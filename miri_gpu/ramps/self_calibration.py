@@ -147,8 +147,8 @@ def calibrate_linearity(
     of a transit too shallow. With `linear_truth = "joint"` no part of a ramp is taken as linear:
     the least squares have a free line for each pixel's median ramp, so that the polynomial is the
     one that makes whole ramps straightest, with a slope of 1 at 0 DN. Noise bends a ramp and its
-    square alike, so each pixel has two median ramps, of every other integration, and the powers of
-    one are compared with the other. (A single integration has one, whose noise is calibrated away.)
+    square alike, so each pixel has two median ramps, of every other integration, and each of them
+    is compared with the square of the other's line.
 
     Beyond it: the covariance allows for errors that all samples of a ramp share, of its line and of
     the photons it gathered (the sandwich of White 1980, Econometrica 48, 817, with each ramp a
