@@ -78,13 +78,19 @@ def fit_linearity(
         Gives blocks of data and groupdq, (n_ints, n_groups, n_rows, n_cols), anew at each call.
     question : Question
     """
-    dropped = None
+    dropped, n_blocks = None, 0
     for _, groupdq in walk():
         here = dropped_groups(groupdq)
         dropped = here if dropped is None else dropped & here
+        n_blocks += 1
 
-    def ramps() -> Iterator[list[_Ramps]]:
+    def anew() -> Iterator[list[_Ramps]]:
         return (_by_amplifier(*block, dropped, question) for block in walk())
+
+    single = list(anew()) if n_blocks == 1 else None
+
+    def ramps() -> Iterable[list[_Ramps]]:
+        return anew() if single is None else single
 
     judges: Sequence[Array | None] = [None] * N_AMPLIFIERS
     solutions = _solve(ramps, judges)
