@@ -224,17 +224,31 @@ def _by_amplifier(data: Array, groupdq: Array, dropped: Array, question: Questio
 
 
 def _ramps_of(ramps, line, good, measured, question, *, xp) -> _Ramps:
+    weight = (good & question.in_line).astype(xp.float64)
+
     def powers_of(samples: Array) -> list[Array]:
         scaled = samples / ATOD_LIMIT_DN  # so that its powers stay comparable
         powers = [scaled**k for k in range(2, question.highest_power + 1)]
         if question.lines_are_free:  # only what no line can take up counts
-            powers = [p - fit_polynomials(p, good & question.in_line, 1) for p in powers]
+            powers = [_without_lines(power, weight, xp=xp) for power in powers]
         return powers
 
     powers = powers_of(xp.where(measured, ramps, 0.0))
     instruments = powers_of(line[::-1]) if question.lines_are_free else powers
     missing = xp.where(measured, line - ramps, 0.0)
     return _Ramps(powers, instruments, missing, good, measured, question)
+
+
+def _without_lines(curves: Array, weight: Array, *, xp) -> Array:
+    """Curves (n_halves, n_ramps, n_groups) less their lines; of all halves with one weight."""
+    n = xp.maximum(weight.sum(axis=-1, keepdims=True), 1)
+    time = xp.arange(weight.shape[-1], dtype=xp.float64)
+    time = time - (weight * time).sum(axis=-1, keepdims=True) / n
+    lever = weight * time
+    squares = (lever * time).sum(axis=-1, keepdims=True)
+    slope = (lever * curves).sum(axis=-1, keepdims=True) / xp.where(squares > 0, squares, 1)
+    level = (weight * curves).sum(axis=-1, keepdims=True) / n
+    return curves - level - slope * time
 
 
 def _added(blocks: Iterable[Sequence[tuple[Array, ...]]]) -> list[tuple[Array, ...]]:
