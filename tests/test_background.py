@@ -163,10 +163,10 @@ def test_impossible_regions_are_named():
         BackgroundParams(method="none")
 
 
-def noise(n_rows):
+def noise(n_rows, n_frames=3000):
     """Frames of noise, their errors, and flags: some pixels take no part."""
     rng = np.random.default_rng(7)
-    err = np.full((3000, n_rows, 72), 3.0, np.float32)
+    err = np.full((n_frames, n_rows, 72), 3.0, np.float32)
     data = rng.normal(50, err).astype(np.float32)
     dq = np.zeros((n_rows, 72), np.uint32)
     dq[:, [9, 60]] = 1
@@ -189,16 +189,16 @@ def test_its_error_is_its_scatter(on_backend, method):
         assert np.ptp(found, axis=0).max() == 0
 
 
-@pytest.mark.parametrize("smoothing_length", [None, 1, 5, 11])
+@pytest.mark.parametrize("smoothing_length", [None, 5, 11])
 @pytest.mark.parametrize("method", METHODS)
 def test_rows_share_its_error_as_far_as_it_says(on_backend, method, smoothing_length):
     params = BackgroundParams(method=method, smoothing_length=smoothing_length)
-    data, err, dq = noise(60)
+    data, err, dq = noise(60, 1000)
     found = to_host(background_error(*on_backend(data, err, dq), params=params))
     found = np.broadcast_to(found, data.shape)[0, :, 36]
     background = evaluate_background(measure_background(data, dq, params=params), 72)[..., 36]
     inner = slice(10, 50)  # a running median has fewer rows at the ends
-    np.testing.assert_allclose(found[inner], background[:, inner].std(axis=0), rtol=0.1)
+    np.testing.assert_allclose(found[inner], background[:, inner].std(axis=0), rtol=0.15)
     apart = np.abs(np.subtract.outer(np.arange(60), np.arange(60)))
     correlation = np.clip(1 - apart / rows_sharing(params), 0, 1)
     expected = np.sqrt(found @ correlation @ found)
@@ -225,7 +225,7 @@ def test_the_bias_of_pixels_stays_out_of_the_background_of_groups(on_backend, me
 @pytest.mark.parametrize("spread", [0.5, 3.0, 30.0])
 def test_the_background_of_uneven_frames_varies_more(on_backend, spread):
     params = BackgroundParams(method="constant")
-    data, err, dq = noise(40)
+    data, err, dq = noise(40, 1000)
     data += np.linspace(-1.7, 1.7, 40, dtype=np.float32)[:, None] * spread
     found = to_host(background_error(*on_backend(data, err, dq), params=params))
     scatter = measure_background(data, dq, params=params)[:, 0, 0].std()

@@ -577,20 +577,18 @@ def test_a_product_without_any_flux_is_refused(rough, references):
         reduce(rough, "bright", settings={"extract_1d_box": wide}, references=references)
 
 
-@pytest.mark.parametrize("algorithm", ["OLS_C", "LIKELY"])
-def test_an_optimal_extraction_knows_that_ramps_saturate(tmp_path, algorithm):
+def test_an_optimal_extraction_knows_that_ramps_saturate(tmp_path):
     """Its weights gain little where a star is bright: its errors are those of a box as wide."""
     scene = {"star_peak_rate": 70000.0, "cosmic_rays": False, "bad_pixels": False}
     settings = SimulationSettings(n_ints=3, n_groups=7, n_segments=1, **scene)
     simulated = simulate(tmp_path, settings)
     box = {"extract_1d_box": {"aperture_left_width": 8, "aperture_right_width": 8}}
     optimal = {"extract_1d_box": {"skip": True}, "extract_1d_optimal": {"skip": False}}
-    jumps = {"jump": {"skip": algorithm == "LIKELY"}, "ramp_fit": {"algorithm": algorithm}}
     summed, weighed = (
         reduce(
             simulated.segments,
             "bright",
-            settings={**extraction, **jumps},
+            settings=extraction,
             backend="numpy",
             references=simulated.references,
         )
