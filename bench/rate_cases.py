@@ -64,7 +64,7 @@ def rate_cases(rates: Rates, job: Job) -> Iterator[Case]:
         ),
         "rates: background_error": (
             lambda: background_error(data, flattened.err, dq, params=levels),
-            (*beside_the_trace(flattened.err, levels), *beside_the_trace(dq, levels)),
+            [part for a in (data, flattened.err, dq) for part in beside_the_trace(a, levels)],
         ),
         "rates: subtract_background": (
             lambda: subtract_background(data, background),
@@ -92,11 +92,12 @@ def rate_cases(rates: Rates, job: Job) -> Iterator[Case]:
                 params=optimal,
                 gain=calibration.gain,
                 integration_time_s=1.0,
+                err=err,
                 background=evaluate_background(background, detector.N_COLS),
                 background_err=background_err,
             ),
             (
-                *(a[..., in_optimal] for a in (clean.data, clean.profile, noise)),
+                *(a[..., in_optimal] for a in (clean.data, clean.profile, noise, err)),
                 background,
                 background_err,
             ),

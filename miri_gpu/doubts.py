@@ -6,6 +6,7 @@ import numpy as np
 
 from miri_gpu.ramps.self_calibration import LinearityCalibration
 from miri_gpu.recipe import Recipe
+from miri_gpu.spectra.box import aperture_edges
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def doubt_aperture(recipe: Recipe, centres: np.ndarray) -> None:
     params = recipe.extraction
     if params.trace_position == "constant":
         return
-    first = np.rint(centres[np.isfinite(centres)] - params.aperture_left_width)
+    first, _ = aperture_edges(centres[np.isfinite(centres)], params=params)
     _, counts = np.unique(first, return_counts=True)
     if len(counts) > 1:
         log.warning(

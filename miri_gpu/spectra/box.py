@@ -156,11 +156,19 @@ def find_aperture(data: Array, centres: Array | None, *, params: Extract1DBoxPar
     if centres is None:
         raise ValueError(f"{params.step}.trace_position: gaussian_fits needs fitted centres")
     # NaN compares as False: no column is inside
-    first = xp.rint(centres - params.aperture_left_width)[:, None]
-    last = xp.rint(centres + params.aperture_right_width)[:, None]
+    first, last = (edge[:, None] for edge in aperture_edges(centres, params=params))
     column = xp.arange(n_cols)
     inside = (column >= first) & (column <= last)
     return Aperture(slice(0, n_cols), inside[:, None], (first >= 0) & (last < n_cols), False)
+
+
+def aperture_edges(centres: Array, *, params: Extract1DBoxParams) -> tuple[Array, Array]:
+    """First and last column of apertures around such centres, (n_ints,) float each."""
+    xp = namespace(centres)
+    return (
+        xp.rint(centres - params.aperture_left_width),
+        xp.rint(centres + params.aperture_right_width),
+    )
 
 
 def spectrum_wavelengths(
