@@ -1,5 +1,6 @@
 """The compiled kernels, where a C compiler is; without one the package works all the same."""
 
+import copy
 import hashlib
 import os
 import platform
@@ -43,3 +44,10 @@ class BuildKernels(build_ext):
         self.distribution.ext_modules = [library(name, flags) for name, flags in levels.items()]
         super().finalize_options()
         self.force = True  # object files may look fresh where their digest is not
+        self.parallel = len(levels)  # all at once: none is left to be compiled alone
+
+    def build_extension(self, extension):
+        """Compile one library in a folder of its own: the objects of all have the same names."""
+        alone = copy.copy(self)
+        alone.build_temp = str(Path(self.build_temp, extension.name))
+        build_ext.build_extension(alone, extension)
