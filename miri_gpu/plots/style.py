@@ -31,8 +31,6 @@ _STYLE = {
     "ytick.direction": "in",
     "xtick.top": True,
     "ytick.right": True,
-    "xtick.minor.visible": True,
-    "ytick.minor.visible": True,
     "legend.frameon": False,
     "legend.fontsize": 8.0,
     "text.color": INK,
@@ -53,7 +51,10 @@ def styled(plot: Callable) -> Callable:
 
 
 def empty_figure(*, height_in: float) -> "Figure":
-    """A figure without panels, as wide as two columns of a journal."""
+    """A figure without panels, as wide as two columns of a journal.
+
+    For panels beside one another, which are too narrow for minor ticks.
+    """
     from matplotlib.figure import Figure
 
     return Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
@@ -79,6 +80,8 @@ def stacked_panels(
         "hspace": _BETWEEN_IN / panel_in,
     }
     panels = figure.subplots(n_panels, 1, sharex=True, squeeze=False, gridspec_kw=grid)
+    for axes in panels.flat:
+        axes.minorticks_on()
     return figure, list(panels[:, 0])
 
 
