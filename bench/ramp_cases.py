@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from bench.case import Case, beside_the_trace
 from bench.source import Source
 from miri_gpu import detector
+from miri_gpu.area import Area, grown
 from miri_gpu.background import GroupBackgroundParams, measure_background, subtract_background
 from miri_gpu.containers import Ramps
-from miri_gpu.ramp_blocks import load_rows
+from miri_gpu.ramp_blocks import jump_halo, load_ramps
 from miri_gpu.ramp_steps import MEASURED_ON_FRAMES, RAMP_STEPS, apply_steps
 from miri_gpu.ramps.groups import RegroupParams, regroup
 from miri_gpu.ramps.reference_pixels import measure_reference_pixels, subtract_reference_pixels
@@ -48,8 +49,9 @@ def ramp_cases(source: Source) -> Iterator[Case]:
         yield _step_case(step, ramps, lambda given=ramps, s=step: RAMP_STEPS[s](given, block))
         ramps = RAMP_STEPS[step](ramps, block)
 
-    load = lambda: load_rows(source.stretch, rows, source.job, stop="time_jump")  # noqa: E731
-    raw = source.raw[:, :, rows]
+    area = Area(grown(rows, jump_halo(recipe)))
+    load = lambda: load_ramps(source.stretch, area, source.job, stop="time_jump")  # noqa: E731
+    raw = source.raw[:, :, area.rows]
     yield Case("ramps: all of these, as they run", "sample", raw.shape, load, (raw,))
     ramps, whole = load()
     for step in steps:

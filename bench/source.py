@@ -13,10 +13,11 @@ import numpy as np
 from bench import plain
 from bench.sizes import shape
 from miri_gpu import detector
+from miri_gpu.area import ALL_ROWS, Area
 from miri_gpu.backend import Backend
 from miri_gpu.containers import Array, Ramps, Rates
 from miri_gpu.job import Job
-from miri_gpu.ramp_blocks import ALL_ROWS, block_of, read_ramps
+from miri_gpu.ramp_blocks import block_of, read_ramps
 from miri_gpu.ramp_steps import Block
 from miri_gpu.ramps_to_rates import Fit, segment_to_rates
 from miri_gpu.row_walks import RowWalk
@@ -77,11 +78,11 @@ class Source:
 
     def ramps(self, rows: slice = ALL_ROWS, ints: slice = _ALL) -> Ramps:
         """Some rows of some integrations as they enter the first step."""
-        return read_ramps(self._part(ints), rows, self.job)
+        return read_ramps(self._part(ints), Area(rows), self.job)
 
     def block(self, rows: slice = ALL_ROWS, ints: slice = _ALL) -> Block:
         """What belongs to them; nothing was measured on whole frames, no step needs it."""
-        return block_of(self._part(ints), rows, self.job)
+        return block_of(self._part(ints), Area(rows), self.job)
 
     def _part(self, ints: slice) -> Stretch:
         start, stop, _ = ints.indices(self.raw.shape[0])

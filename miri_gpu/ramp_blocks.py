@@ -1,63 +1,63 @@
 """Blocks of ramps: read from a stretch, with all that belongs to them, and calibrated.
 
-A block holds some rows of some integrations, with all their groups.
+A block holds an area of some integrations, with all their groups.
 """
 
+import math
 from dataclasses import replace
 
-from miri_gpu import detector, raw_calibration
-from miri_gpu.containers import Ramps, Readout
+from miri_gpu import raw_calibration
+from miri_gpu.area import ALL_COLUMNS, Area
+from miri_gpu.containers import Array, Ramps, Readout
 from miri_gpu.groups_in_use import regrouped
 from miri_gpu.job import Job
-from miri_gpu.ramp_steps import Block, apply_steps, cut_rows
+from miri_gpu.ramp_steps import Block, apply_steps, cut_ramps
 from miri_gpu.ramps import jumps, saturation
 from miri_gpu.raw_calibration import RawCalibration
 from miri_gpu.raw_samples import decode_samples
 from miri_gpu.recipe import Recipe
 from miri_gpu.stretches import Stretch, read_samples
 
-ALL_ROWS = slice(0, detector.N_ROWS)
 
+def load_ramps(stretch: Stretch, area: Area, job: Job, stop: str) -> tuple[Ramps, Block]:
+    """Read an area and apply the steps up to `stop`.
 
-def load_rows(stretch: Stretch, rows: slice, job: Job, stop: str) -> tuple[Ramps, Block]:
-    """Read some rows and apply the steps up to `stop`; the jump step's halo rows are kept.
-
-    These steps take each integration by itself, and so do we, as many at a time as go fast.
+    These steps take each integration by itself, and so do we, as many at a time as go fast. No
+    step before `reference_pixel` needs more than this area and what is read around it.
     """
-    n_jump = jump_halo(job.recipe)
-    n_grow = block_halo(job.recipe, stretch.segment.readout) - n_jump
-    outer, inner = grown(rows, n_jump + n_grow), grown(rows, n_jump)
-    bytes_per_int = stretch.segment.n_groups * (outer.stop - outer.start) * detector.N_COLS * 4
+    outer = area.grown(_saturation_halo(job.recipe, stretch.segment.readout))
+    bytes_per_int = stretch.segment.n_groups * math.prod(outer.shape) * 4
     passes = job.workers.passes(len(stretch.integrations), bytes_per_int)
     block = block_of(stretch, outer, job)
     if raw_calibration.runs_on(stretch.segment.samples.travelling_dtype, block, stop):
-        ramps = _calibrate_raw(stretch, block, outer, inner, job, stop, passes)
+        ramps = _calibrate_raw(stretch, block, outer, area, job, stop, passes)
     else:
-        ramps = _apply_in_passes(stretch, outer, inner, job, stop, passes)
-    return ramps, block.rows(within(inner, outer))
+        ramps = _apply_in_passes(stretch, outer, area, job, stop, passes)
+    return ramps, block.cut(area.within(outer))
 
 
 def _calibrate_raw(stretch, block, outer, inner, job, stop, passes) -> Ramps:
-    """Read the rows `outer`, those of the block, and apply the steps to `inner`, all at once."""
+    """Read the area `outer`, that of the block, and apply the steps to `inner`, all at once."""
     xp, n_ints, n_groups = job.backend.xp, len(stretch.integrations), stretch.segment.n_groups
-    calibrate = RawCalibration.of(block, within(inner, outer), (n_ints, n_groups), stop, xp=xp)
+    calibrate = RawCalibration.of(block, inner.within(outer), (n_ints, n_groups), stop, xp=xp)
     ramps = empty_ramps((n_ints, n_groups), inner, xp=xp)
     ramps = replace(ramps, pixeldq=calibrate.correction.pixeldq)
     for ints in passes:
-        raw = read_samples(stretch.part(ints), outer, job)
+        raw = _samples_of(stretch.part(ints), outer, job)
         out = replace(ramps, data=ramps.data[ints], groupdq=ramps.groupdq[ints])
         calibrate(raw, ints.start, out, xp=xp)
     return ramps
 
 
 def _apply_in_passes(stretch, outer, inner, job, stop, passes) -> Ramps:
-    """Read the rows `outer` and apply the steps to `inner`, one after the other."""
+    """Read the area `outer` and apply the steps to `inner`, one after the other."""
     whole = None
     for ints in passes:
         part = stretch.part(ints)
         block = block_of(part, outer, job)
         ramps = apply_steps(read_ramps(part, outer, job), block, stop="reset")
-        ramps, block = cut_block(ramps, block, outer, inner)
+        here = inner.within(outer)
+        ramps, block = cut_ramps(ramps, here), block.cut(here)
         ramps = apply_steps(ramps, block, start="reset", stop=stop)
         if len(passes) == 1:
             return ramps
@@ -71,20 +71,19 @@ def _apply_in_passes(stretch, outer, inner, job, stop, passes) -> Ramps:
     return whole
 
 
-def empty_ramps(shape: tuple[int, int], rows: slice, *, xp) -> Ramps:
-    """Ramps to be filled, (n_ints, n_groups) of some rows; no pixel is flagged."""
-    image = (rows.stop - rows.start, detector.N_COLS)
+def empty_ramps(shape: tuple[int, int], area: Area, *, xp) -> Ramps:
+    """Ramps to be filled, (n_ints, n_groups) of an area; no pixel is flagged."""
     return Ramps(
-        data=xp.empty((*shape, *image), dtype=xp.float32),
-        groupdq=xp.empty((*shape, *image), dtype=xp.uint8),
-        pixeldq=xp.zeros(image, dtype=xp.uint32),
+        data=xp.empty((*shape, *area.shape), dtype=xp.float32),
+        groupdq=xp.empty((*shape, *area.shape), dtype=xp.uint8),
+        pixeldq=xp.zeros(area.shape, dtype=xp.uint32),
     )
 
 
-def read_ramps(stretch: Stretch, rows: slice, job: Job) -> Ramps:
-    """Read the samples of some rows to the device, nothing flagged."""
+def read_ramps(stretch: Stretch, area: Area, job: Job) -> Ramps:
+    """Read the samples of an area to the device, nothing flagged."""
     xp = job.backend.xp
-    data = decode_samples(read_samples(stretch, rows, job), xp=xp)
+    data = decode_samples(_samples_of(stretch, area, job), xp=xp)
     return Ramps(
         data=data,
         groupdq=xp.zeros(data.shape, dtype=xp.uint8),
@@ -92,8 +91,16 @@ def read_ramps(stretch: Stretch, rows: slice, job: Job) -> Ramps:
     )
 
 
-def block_of(stretch: Stretch, rows: slice, job: Job) -> Block:
-    """What belongs to some rows, beside their samples, on the device."""
+def _samples_of(stretch: Stretch, area: Area, job: Job) -> Array:
+    """Samples of an area as they travel; of some columns without gaps, as kernels take them."""
+    raw = read_samples(stretch, area.rows, job)
+    if area.columns == ALL_COLUMNS:
+        return raw
+    return job.backend.xp.ascontiguousarray(raw[..., area.columns])
+
+
+def block_of(stretch: Stretch, area: Area, job: Job) -> Block:
+    """What belongs to an area, beside its samples, on the device."""
     start = stretch.first_measured
     ints = slice(start, start + len(stretch.integrations))
     if stretch.frames.dropped is None:
@@ -103,12 +110,13 @@ def block_of(stretch: Stretch, rows: slice, job: Job) -> Block:
         dropped = regrouped(stretch.frames.dropped[ints], job.recipe)
     return Block(
         recipe=job.recipe,
-        calibration=job.calibration.rows(rows),
+        calibration=job.calibration.cut(area),
         readout=stretch.readout,
         dropped=dropped,
         median_gain=job.median_gain,
-        frames=stretch.frames.cut(ints, rows),
-        first_row=rows.start,
+        frames=stretch.frames.cut(ints, area.rows),
+        first_row=area.rows.start,
+        first_column=area.columns.start,
     )
 
 
@@ -119,23 +127,9 @@ def jump_halo(recipe: Recipe) -> int:
 
 def block_halo(recipe: Recipe, readout: Readout) -> int:
     """Rows beyond a block that all steps need."""
-    n_grow = 0
-    if recipe.runs("saturation"):
-        n_grow = saturation.halo_rows(recipe["saturation"], readout)
-    return jump_halo(recipe) + n_grow
+    return jump_halo(recipe) + _saturation_halo(recipe, readout)
 
 
-def grown(rows: slice, n_halo: int) -> slice:
-    """The rows and a halo around them, within the frame."""
-    return slice(max(rows.start - n_halo, 0), min(rows.stop + n_halo, detector.N_ROWS))
-
-
-def within(inner: slice, outer: slice) -> slice:
-    """Some rows, counted from the first of others that are around them."""
-    return slice(inner.start - outer.start, inner.stop - outer.start)
-
-
-def cut_block(ramps: Ramps, block: Block, outer: slice, inner: slice) -> tuple[Ramps, Block]:
-    """Cut the ramps and all that belongs to them from the outer to the inner rows."""
-    rows = within(inner, outer)
-    return cut_rows(ramps, rows), block.rows(rows)
+def _saturation_halo(recipe: Recipe, readout: Readout) -> int:
+    """Pixels beyond a block from which saturation spills over."""
+    return saturation.halo_rows(recipe["saturation"], readout) if recipe.runs("saturation") else 0

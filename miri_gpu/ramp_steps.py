@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from miri_gpu.area import Area
 from miri_gpu.backend import namespace
 from miri_gpu.background import subtract_background
 from miri_gpu.calibration import Calibration
@@ -27,7 +28,7 @@ from miri_gpu.recipe import Recipe
 
 @dataclass(frozen=True)
 class Block:
-    """What the steps need beside the samples of a block: all of it cut to the block's rows."""
+    """What the steps need beside the samples of a block: all of it cut to the block's area."""
 
     recipe: Recipe
     calibration: Calibration
@@ -36,27 +37,29 @@ class Block:
     median_gain: float  # of the whole frame [e-/DN]
     frames: "FrameCorrections"
     first_row: int = 0  # of the block, in the frame
+    first_column: int = 0
     before: Ramps | None = None  # the integrations around, which the time_jump step looks at
     after: Ramps | None = None
 
-    def rows(self, rows: slice) -> "Block":
-        """Cut to fewer rows, counted within the block."""
+    def cut(self, area: Area) -> "Block":
+        """Cut to an area within the block."""
         return replace(
             self,
-            calibration=self.calibration.rows(rows),
-            frames=self.frames.rows(rows),
-            first_row=self.first_row + rows.start,
-            before=None if self.before is None else cut_rows(self.before, rows),
-            after=None if self.after is None else cut_rows(self.after, rows),
+            calibration=self.calibration.cut(area),
+            frames=self.frames.rows(area.rows),
+            first_row=self.first_row + area.rows.start,
+            first_column=self.first_column + area.columns.start,
+            before=None if self.before is None else cut_ramps(self.before, area),
+            after=None if self.after is None else cut_ramps(self.after, area),
         )
 
 
-def cut_rows(ramps: Ramps, rows: slice) -> Ramps:
-    """Cut ramps to some rows."""
+def cut_ramps(ramps: Ramps, area: Area) -> Ramps:
+    """Cut ramps to an area within theirs."""
     return Ramps(
-        data=ramps.data[:, :, rows],
-        groupdq=ramps.groupdq[:, :, rows],
-        pixeldq=ramps.pixeldq[rows],
+        data=ramps.data[..., *area],
+        groupdq=ramps.groupdq[..., *area],
+        pixeldq=ramps.pixeldq[*area],
     )
 
 
@@ -103,7 +106,9 @@ class SampleStep:
 RAMP_STEPS: Mapping[str, Callable[[Ramps, Block], Ramps]] = {
     "group_scale": lambda ramps, b: scale_groups(ramps, readout=b.readout),
     "dq_init": lambda ramps, b: initialize_dq(ramps, b.calibration.mask),
-    "emicorr": lambda ramps, b: subtract_emi(ramps, b.frames.emi, row_start=b.first_row),
+    "emicorr": lambda ramps, b: subtract_emi(
+        ramps, b.frames.emi, row_start=b.first_row, col_start=b.first_column
+    ),
     "saturation": lambda ramps, b: flag_saturation(
         ramps,
         b.calibration.saturation,

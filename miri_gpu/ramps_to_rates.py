@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 
 from miri_gpu import detector
+from miri_gpu.area import Area, grown, within
 from miri_gpu.backend import namespace, to_host
 from miri_gpu.background import evaluate_background
 from miri_gpu.containers import Array, Ramps, Rates
@@ -20,8 +21,8 @@ from miri_gpu.doubts import doubt_linearity
 from miri_gpu.errors import SegmentError
 from miri_gpu.job import Job
 from miri_gpu.numerics import masked_median
-from miri_gpu.ramp_blocks import cut_block, grown, jump_halo, load_rows, within
-from miri_gpu.ramp_steps import Block, apply_steps
+from miri_gpu.ramp_blocks import jump_halo, load_ramps
+from miri_gpu.ramp_steps import Block, apply_steps, cut_ramps
 from miri_gpu.ramps.likelihood import fit_ramps_likelihood
 from miri_gpu.ramps.ramp_fit import fit_ramps, with_limits
 from miri_gpu.ramps.self_calibration import (
@@ -108,10 +109,12 @@ def rows_to_rates(
     take_ramps: Callable[[slice, Ramps], None] | None = None,
 ) -> Fit:
     """Reduce some rows of a segment's ramps to rates, given the stretches before and after it."""
-    ramps, block = load_rows(stretch, rows, job, stop="time_jump")
-    block = replace(block, before=load_edge(before, rows, job), after=load_edge(after, rows, job))
+    own, area = Area(rows), Area(grown(rows, jump_halo(job.recipe)))
+    ramps, block = load_ramps(stretch, area, job, stop="time_jump")
+    block = replace(block, before=load_edge(before, area, job), after=load_edge(after, area, job))
     ramps = apply_steps(ramps, block, start="time_jump")
-    ramps, block = cut_block(ramps, block, grown(rows, jump_halo(job.recipe)), rows)
+    own = own.within(area)
+    ramps, block = cut_ramps(ramps, own), block.cut(own)
     if take_ramps is not None:
         take_ramps(rows, ramps)
     fit = fit_block(ramps, block)
@@ -190,9 +193,9 @@ def _nearest(outward: Sequence[Segment], job: Job, n_wanted: int, which: slice) 
     return stretches
 
 
-def load_edge(stretches: Sequence[Stretch], rows: slice, job: Job) -> Ramps | None:
+def load_edge(stretches: Sequence[Stretch], area: Area, job: Job) -> Ramps | None:
     """The ramps of some stretches, one after the other, as they enter the time_jump step."""
-    parts = [load_rows(stretch, rows, job, stop="time_jump")[0] for stretch in stretches]
+    parts = [load_ramps(stretch, area, job, stop="time_jump")[0] for stretch in stretches]
     if not parts:
         return None
     xp = job.backend.xp
@@ -216,19 +219,17 @@ def with_custom_linearity(job: Job) -> Job:
         detector.N_ROWS
     )
     n_kept, dtype = kept_as(len(job.plan.integrations(segment)), params=params)
-    n_cols = params.columns.stop - params.columns.start
-    shape = (n_kept, segment.n_groups, stop - start, n_cols)
+    used = Area(slice(start, stop), params.columns)
+    shape = (n_kept, segment.n_groups, *used.shape)
     store = job.room.store({"data": (shape, dtype), "groupdq": (shape, np.uint8)}, xp=xp)
 
     def collect(stretch: Stretch, rows: slice) -> None:
-        ramps, block = load_rows(stretch, rows, job, stop="linearity")
-        halo = grown(rows, jump_halo(job.recipe))
-        ramps, _ = cut_block(ramps, block, halo, rows)
+        ramps, _ = load_ramps(stretch, Area(rows, used.columns), job, stop="linearity")
         data, groupdq = ramps_used(ramps.data, ramps.groupdq, params=params)
-        place = (slice(None), slice(None), within(rows, slice(start, stop)))
+        place = (slice(None), slice(None), within(rows, used.rows))
         store.put(place, {"data": data, "groupdq": groupdq})
 
-    [walk] = walks_ahead([segment], job, slice(start, stop))
+    [walk] = walks_ahead([segment], job, used.rows)
     walk.run(
         collect,
         lambda stretch: MeasuredFrames(emi=emi_of(stretch, job)),

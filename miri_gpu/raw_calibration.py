@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from miri_gpu import kernels
+from miri_gpu.area import Area
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array, Ramps
 from miri_gpu.detector import DO_NOT_USE
@@ -39,18 +40,18 @@ def runs_on(dtype: np.dtype, block: Block, stop: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class RawCalibration:
-    """What happens to the samples of a block of rows.
+    """What happens to the samples of a block.
 
     Attributes
     ----------
     group_flags : (n_ints, n_groups) uint8
     pixel_flags : (n_rows, n_cols) uint8
-    limit : (n_rows_outer, n_cols) float32 [DN] or None
-        Saturation, also of the rows around that spill over; None where it is not looked for.
+    limit : (n_rows_outer, n_cols_outer) float32 [DN] or None
+        Saturation, also of the pixels around that spill over; None where it is not looked for.
     reach : int
         How far saturation spills over.
-    inner : slice
-        The rows of the block among those.
+    inner : Area
+        That of the block, within the outer one.
     correction : SampleCorrection
         Its `pixeldq` are all flags of pixels.
     """
@@ -59,25 +60,25 @@ class RawCalibration:
     pixel_flags: Array
     limit: Array | None
     reach: int
-    inner: slice
+    inner: Area
     correction: SampleCorrection
 
     @classmethod
     def of(
-        cls, outer: Block, inner: slice, shape: tuple[int, int], stop: str, *, xp
+        cls, outer: Block, inner: Area, shape: tuple[int, int], stop: str, *, xp
     ) -> "RawCalibration":
-        """From what belongs to the rows of a block and to those around.
+        """From what belongs to the pixels of a block and to those around.
 
         Parameters
         ----------
         outer : Block
-        inner : slice
-            The rows of the block among those of `outer`.
+        inner : Area
+            That of the block, within `outer`.
         shape : (n_ints, n_groups) of the samples
         stop : str
             The step before which to stop.
         """
-        block, recipe = outer.rows(inner), outer.recipe
+        block, recipe = outer.cut(inner), outer.recipe
         correction = sample_correction(shape, block, stop)
         pixeldq = correction.pixeldq
         pixel_flags = xp.zeros(pixeldq.shape, dtype=xp.uint8)
@@ -88,7 +89,7 @@ class RawCalibration:
         if recipe.runs("saturation"):
             whole = outer.calibration
             limit, flags = saturation_limit(whole.saturation, whole.saturation_dq)
-            pixeldq = pixeldq | flags[inner]
+            pixeldq = pixeldq | flags[*inner]
             reach = recipe["saturation"].n_pix_grow_sat
         dropped = np.zeros(shape, dtype=bool)
         if recipe.runs("drop_groups"):
@@ -108,7 +109,7 @@ class RawCalibration:
 
         Parameters
         ----------
-        raw : (n_ints, n_groups, n_rows_outer, n_cols) uint16
+        raw : (n_ints, n_groups, n_rows_outer, n_cols_outer) uint16
             As samples travel; strides may be those of a file.
         first : int
             Which integration of the block the first one is.
@@ -124,11 +125,11 @@ class RawCalibration:
             kernels.launch(
                 xp, "find_full", full.size, *images(raw, xp=xp), self.limit, n_groups, n_outer, full
             )
-            full = earliest_around(full, self.reach, xp=xp)[:, self.inner]
-            full = xp.ascontiguousarray(full)
+            full = earliest_around(full, self.reach, xp=xp)
+            full = xp.ascontiguousarray(full[..., *self.inner])
         kernels.launch(
             xp, "calibrate_raw", n_ints * n_groups * n_pixels,
-            *images(raw[:, :, self.inner], xp=xp), first, self.group_flags, self.pixel_flags, full,
-            *self.correction.arguments(xp=xp),
+            *images(raw[..., *self.inner], xp=xp), first,
+            self.group_flags, self.pixel_flags, full, *self.correction.arguments(xp=xp),
             n_groups, n_pixels, out.data, out.groupdq,
         )  # fmt: skip

@@ -12,9 +12,10 @@ from itertools import pairwise
 import numpy as np
 
 from miri_gpu import detector
+from miri_gpu.area import ALL_ROWS, grown
 from miri_gpu.blocks import Workers
 from miri_gpu.job import Job
-from miri_gpu.ramp_blocks import ALL_ROWS, block_halo, grown
+from miri_gpu.ramp_blocks import block_halo
 from miri_gpu.raw_samples import ask_for
 from miri_gpu.read_ahead import read_ahead
 from miri_gpu.segments import Segment

@@ -9,11 +9,12 @@ from dataclasses import replace
 import numpy as np
 
 from miri_gpu import detector
+from miri_gpu.area import Area
 from miri_gpu.background import measure_group_background
 from miri_gpu.containers import Array
 from miri_gpu.groups_in_use import flags_differ
 from miri_gpu.job import Job
-from miri_gpu.ramp_blocks import ALL_ROWS, block_of, read_ramps
+from miri_gpu.ramp_blocks import block_of, read_ramps
 from miri_gpu.ramp_steps import MEASURED_ON_FRAMES, apply_steps
 from miri_gpu.ramps.emi import EmiModel, measure_emi_in_blocks
 from miri_gpu.ramps.reference_pixels import measure_reference_pixels, subtract_reference_pixels
@@ -77,8 +78,8 @@ def _measure_emi(stretch: Stretch, job: Job) -> EmiModel:
 
         def work(ints: slice) -> None:
             part = stretch.part(ints)
-            ramps = read_ramps(part, ALL_ROWS, job)
-            ramps = apply_steps(ramps, block_of(part, ALL_ROWS, job), stop="emicorr")
+            ramps = read_ramps(part, Area(), job)
+            ramps = apply_steps(ramps, block_of(part, Area(), job), stop="emicorr")
             found[ints.start] = function(ramps, ints)
 
         job.progress.start(f"{segment.path.name}: interference", len(blocks))
@@ -105,7 +106,7 @@ def _measure_block(stretch: Stretch, job: Job) -> tuple[Array | None, dict[str, 
     corrections : dict of name in FrameCorrections to array
     """
     recipe, xp = job.recipe, job.backend.xp
-    ramps, block = read_ramps(stretch, ALL_ROWS, job), block_of(stretch, ALL_ROWS, job)
+    ramps, block = read_ramps(stretch, Area(), job), block_of(stretch, Area(), job)
     ramps = apply_steps(ramps, block, stop="reference_pixel")
     dropped, corrections = None, {}
     if flags_differ(recipe):

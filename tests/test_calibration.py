@@ -16,6 +16,7 @@ from reference_cases import (
     write_references,
 )
 
+from miri_gpu.area import Area
 from miri_gpu.backend import select, to_host
 from miri_gpu.calibration import (
     Calibration,
@@ -84,7 +85,7 @@ def test_groups_to_skip(folder, calibration):
         return load_calibration(header, references=folder, types=["rscd"]).rscd
 
     assert calibration.rscd == (5, 4)
-    assert calibration.rows(slice(3, 11)).rscd == (5, 4)
+    assert calibration.cut(Area(slice(3, 11))).rscd == (5, 4)
     assert skipped(READPATT="SLOWR1") == (8, 7)
     assert skipped(SUBARRAY="SUBPRISM") == (5, 4)  # what it was called once
     assert skipped(SUBARRAY="MASK1140") == (-1, 3)
@@ -116,7 +117,7 @@ def test_interfering_waves(folder, calibration):
     for wave in ours.waves:
         assert wave.shape_dn == tuple(stored[wave.name]["phase_amplitudes"])
     assert (ours.clocks_per_row, ours.clocks_per_sample, ours.clocks_per_reset) == (28, 1, 15904)
-    assert calibration.rows(slice(3, 11)).emicorr == ours
+    assert calibration.cut(Area(slice(3, 11))).emicorr == ours
     slow = reference(READPATT="SLOW", NSAMPLES=9)
     assert [wave.name for wave in slow.waves] == ["Hz10"]
     assert (slow.clocks_per_sample, slow.clocks_per_reset) == (9, 0)
@@ -159,8 +160,8 @@ def test_flags_of_unknown_names_are_dropped(calibration, folder):
     assert set(np.unique(calibration.mask)) == {0, 1, 1 << 20, 1 << 11, 1 << 11 | 1}
 
 
-def test_rows_and_backends(calibration):
-    cut = calibration.rows(slice(3, 11)).to(select("numpy"))
+def test_areas_and_backends(calibration):
+    cut = calibration.cut(Area(slice(3, 11), slice(20, 33))).to(select("numpy"))
     arrays = [
         (getattr(cut, f.name), getattr(calibration, f.name))
         for f in dataclasses.fields(Calibration)
@@ -168,7 +169,7 @@ def test_rows_and_backends(calibration):
     ]
     assert len(arrays) == 16
     for part, whole in arrays:
-        np.testing.assert_array_equal(part, whole[..., 3:11, :])
+        np.testing.assert_array_equal(part, whole[..., 3:11, 20:33])
     assert cut.files == calibration.files
     assert cut.gain_factor == 2.5
 
@@ -204,7 +205,7 @@ def test_left_out_and_replaced(folder, tmp_path):
     assert ours.flat is ours.flat_err is ours.flat_dq is None
     assert ours.files["flat"] == "N/A"
     assert ours.files["gain"] == "mine.fits"
-    assert ours.rows(slice(0, 2)).flat is None
+    assert ours.cut(Area(slice(0, 2))).flat is None
 
 
 def test_missing_optional_planes_are_zero(folder, tmp_path):

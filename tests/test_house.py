@@ -15,7 +15,7 @@ from miri_gpu.parameters import Parameters
 PACKAGE = Path(miri_gpu.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 CORE_FOLDERS = {"numerics", "ramps", "rates", "spectra"}
-CORE_FILES = {"background", "containers", "detector", "errors", "parameters"}
+CORE_FILES = {"area", "background", "containers", "detector", "errors", "parameters"}
 CORE_IMPORTS = {
     "numpy", "scipy", "miri_gpu",
     "collections", "dataclasses", "enum", "functools", "itertools", "math", "types", "typing",

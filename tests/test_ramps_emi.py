@@ -127,7 +127,7 @@ def test_phases_of_their_own(rng, n_groups, algorithm):
 
 
 def in_blocks(ramps, reference, params, edges):
-    """Measured on blocks of integrations, subtracted from blocks of rows."""
+    """Measured on blocks of integrations, subtracted from blocks of rows and columns."""
 
     def walk(function, n_ints=None):
         last = ramps.data.shape[0] if n_ints is None else n_ints
@@ -141,11 +141,13 @@ def in_blocks(ramps, reference, params, edges):
     model = measure_emi_in_blocks(
         walk, reference, params=params, integration=np.arange(n_ints), shape=ramps.data.shape
     )
-    parts = []
-    for start, stop in ((0, 7), (7, 200), (200, N_ROWS)):
-        part = ramps_of(ramps.data[:, :, start:stop], ramps.pixeldq[start:stop])
-        parts.append(subtract_emi(part, model, row_start=start).data)
-    return np.concatenate(parts, axis=2)
+    whole = np.empty_like(ramps.data)
+    for rows in (slice(0, 7), slice(7, 200), slice(200, N_ROWS)):
+        for columns in (slice(0, 4), slice(4, 40), slice(40, N_COLS)):
+            part = ramps_of(ramps.data[:, :, rows, columns], ramps.pixeldq[rows, columns])
+            start = {"row_start": rows.start, "col_start": columns.start}
+            whole[:, :, rows, columns] = subtract_emi(part, model, **start).data
+    return whole
 
 
 @pytest.mark.parametrize("keywords", ALGORITHMS, ids=str)

@@ -8,11 +8,11 @@ from kernel_cases import *  # noqa: F403
 from ramp_cases import random_dq
 
 from miri_gpu import kernels, raw_calibration
+from miri_gpu.area import Area
 from miri_gpu.calibration import Calibration
 from miri_gpu.containers import Ramps, Readout
 from miri_gpu.detector import DO_NOT_USE, NO_LIN_CORR, NO_SAT_CHECK
-from miri_gpu.ramp_blocks import cut_block
-from miri_gpu.ramp_steps import Block, FrameCorrections, apply_steps
+from miri_gpu.ramp_steps import Block, FrameCorrections, apply_steps, cut_ramps
 from miri_gpu.raw_calibration import RawCalibration
 from miri_gpu.raw_samples import decode_samples, encoded_samples
 from miri_gpu.recipe import named_recipe
@@ -30,7 +30,7 @@ RECIPES = {
     },
     "dark alone": {step: {"skip": True} for step in ("reset", "drop_groups", "linearity")},
 }
-OUTER, INNER = slice(0, N_ROWS), slice(3, N_ROWS - 3)
+INNER = Area(slice(3, N_ROWS - 3), slice(2, N_COLS - 1))  # beside what spills over
 
 
 def raw_samples(rng):
@@ -83,13 +83,13 @@ def one_after_the_other(raw, block, stop) -> Ramps:
         groupdq=np.zeros(data.shape, np.uint8),
         pixeldq=np.zeros(data.shape[2:], np.uint32),
     )
-    ramps, inner = cut_block(apply_steps(ramps, block, stop="reset"), block, OUTER, INNER)
-    return apply_steps(ramps, inner, start="reset", stop=stop)
+    ramps = cut_ramps(apply_steps(ramps, block, stop="reset"), INNER)
+    return apply_steps(ramps, block.cut(INNER), start="reset", stop=stop)
 
 
 def at_once(raw, block, stop, passes) -> Ramps:
     calibrate = RawCalibration.of(block, INNER, (N_INTS, N_GROUPS), stop, xp=np)
-    shape = (N_INTS, N_GROUPS, INNER.stop - INNER.start, N_COLS)
+    shape = (N_INTS, N_GROUPS, *INNER.shape)
     ramps = Ramps(
         data=np.empty(shape, np.float32),
         groupdq=np.empty(shape, np.uint8),

@@ -22,6 +22,7 @@ from miri_gpu import (
     whole_frames,
 )
 from miri_gpu import plan as plan_module
+from miri_gpu.area import ALL_ROWS, Area
 from miri_gpu.backend import select
 from miri_gpu.blocks import Workers, memory_to_take
 from miri_gpu.calibration import Calibration
@@ -31,7 +32,8 @@ from miri_gpu.groups_in_use import dropped_groups
 from miri_gpu.job import Job
 from miri_gpu.plan import make_plan
 from miri_gpu.products import RATES, ToFiles, reduce_to_directory
-from miri_gpu.ramp_blocks import ALL_ROWS
+from miri_gpu.ramp_blocks import load_ramps
+from miri_gpu.ramp_steps import cut_ramps
 from miri_gpu.ramps.rscd import FLUX_ESTIMATED
 from miri_gpu.rate_files import load_rates, rate_writer
 from miri_gpu.recipe import named_recipe
@@ -41,6 +43,7 @@ from miri_gpu.segment_files import path_of
 from miri_gpu.segments import open_segment, open_segments
 from miri_gpu.simulate import SimulationSettings, simulate
 from miri_gpu.storage import Room
+from miri_gpu.stretches import MeasuredFrames, Stretch
 
 LIBRARY = kernels.compiled()  # also where a test switches it off
 OPTIMAL = {
@@ -249,6 +252,24 @@ def test_results_do_not_depend_on_blocks_of_a_single_row(whole, monkeypatch):
     other, other_rates = run_with(plan, Workers(1, 1))
     assert_same_rates(rates, other_rates)
     assert_same_products(dataset, other)
+
+
+@pytest.mark.parametrize("name", ["every step", "flags of STScI", "cut, without interference"])
+@pytest.mark.parametrize("by", ["compiled_kernels", "without_kernels"])
+def test_an_area_is_what_the_whole_frame_has_there(whole, request, name, by):
+    """Before the linearity, of any columns: those around lend what spills over, and no more."""
+    request.getfixturevalue(by)
+    plan = whole(name)[0]
+    job = replace(Job.of(plan), workers=Workers(1, 1 << 40))
+    stretch = Stretch(plan.segments[0], plan.integrations(plan.segments[0]))
+    stretch = replace(stretch, frames=MeasuredFrames(emi=whole_frames.emi_of(stretch, job)))
+    everywhere, _ = load_ramps(stretch, Area(), job, stop="linearity")
+    for area in (Area(slice(380, 391), slice(31, 42)), Area(slice(0, 2), slice(71, 72))):
+        ramps, block = load_ramps(stretch, area, job, stop="linearity")
+        assert (block.first_row, block.first_column) == (area.rows.start, area.columns.start)
+        expected = cut_ramps(everywhere, area)
+        for found, there in zip(vars(ramps).values(), vars(expected).values(), strict=True):
+            np.testing.assert_array_equal(found, there)
 
 
 def test_little_memory_is_enough(whole):

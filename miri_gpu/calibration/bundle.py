@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
+from miri_gpu.area import Area
 from miri_gpu.backend import Backend, namespace
 from miri_gpu.containers import Array, ArrayBundle
 from miri_gpu.parameters import Parameters, option
@@ -91,9 +92,9 @@ class Calibration(ArrayBundle):
         """Apply a function to every array that is there."""
         return replace(self, **{name: function(array) for name, array in self._arrays().items()})
 
-    def rows(self, rows: slice) -> Self:
-        """Cut every array to some rows."""
-        return self.map(lambda array: array[..., rows, :])
+    def cut(self, area: Area) -> Self:
+        """Cut every array to some rows and columns."""
+        return self.map(lambda array: array[..., *area])
 
     def to(self, backend: Backend) -> Self:
         """Move every array to where a backend computes."""

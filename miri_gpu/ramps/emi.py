@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
+from miri_gpu.area import Area
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array, Ramps, Readout
 from miri_gpu.detector import N_AMPLIFIERS
@@ -158,16 +159,17 @@ def measure_emi_in_blocks(
     return replace(model, amplitude_before=xp.stack(before), amplitude_after=xp.stack(after))
 
 
-def subtract_emi(ramps: Ramps, model: EmiModel, *, row_start: int = 0) -> Ramps:
-    """Subtract the interference from ramps, or from a block of their rows.
+def subtract_emi(ramps: Ramps, model: EmiModel, *, row_start: int = 0, col_start: int = 0) -> Ramps:
+    """Subtract the interference from ramps, or from a block of their rows and columns.
 
     Parameters
     ----------
     ramps : Ramps
         The integrations that the model was measured on (or cut it with EmiModel.integrations).
     model : EmiModel
-    row_start : int
-        Row of the frame with which the block starts.
+    row_start, col_start : int
+        Row and column of the frame with which the block starts; the column, and how many there
+        are, is a multiple of the number of amplifiers.
 
     Returns
     -------
@@ -175,13 +177,13 @@ def subtract_emi(ramps: Ramps, model: EmiModel, *, row_start: int = 0) -> Ramps:
     """
     xp = namespace(ramps.data)
     n_ints, n_groups, n_rows, n_cols = data_shape = ramps.data.shape
-    rows = slice(row_start, row_start + n_rows)
+    area = Area.of_shape((n_rows, n_cols), row_start, col_start)
     data = ramps.data
     for wave in model.waves:
         # the last axis of this view is the amplifier: all four see the same wave
         samples = data.reshape(n_ints, n_groups, n_rows, -1, N_AMPLIFIERS)
         corrected = xp.empty_like(samples)
-        phase = wave.place_in_frame(model.clock, rows, n_cols)
+        phase = wave.place_in_frame(model.clock, area)
         for group in range(n_groups):
             noise = wave.noise(model.clock, group, phase)
             corrected[:, group] = samples[:, group] - noise[..., None]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from miri_gpu.area import Area
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array, ArrayBundle, Ramps
 from miri_gpu.detector import N_AMPLIFIERS
@@ -74,7 +75,7 @@ def phase_sums(
     """
     scatter = xp.concatenate(list(walk(lambda ramps, ints: ramps.data.std(axis=1))))
     limit = QUIET * masked_median(scatter.reshape(-1), axis=0)
-    frame = clock.in_frame(slice(0, scatter.shape[1]), scatter.shape[2], xp=xp).reshape(-1)
+    frame = clock.in_frame(Area.of_shape(scatter.shape[1:]), xp=xp).reshape(-1)
     phase, order, starts = _bins(frame / period % 1, n_bins, midpoints, xp=xp)
 
     def add(ramps: Ramps, ints: slice) -> tuple[Array, Array]:

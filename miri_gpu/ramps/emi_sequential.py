@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from miri_gpu.area import Area
 from miri_gpu.backend import to_host
 from miri_gpu.containers import Array, Ramps
 from miri_gpu.detector import N_AMPLIFIERS
@@ -60,7 +61,7 @@ def read_wave(
     n_bins = int(period / 2.0) if n_bins is None else n_bins
     n_bins = _BINS_INSTEAD if n_bins > _MOST_BINS else n_bins
     n_ints, n_groups, n_rows, n_cols = noise.shape
-    in_frame = clock.in_frame(slice(0, n_rows), n_cols * N_AMPLIFIERS, xp=xp)
+    in_frame = clock.in_frame(Area.of_shape((n_rows, n_cols * N_AMPLIFIERS)), xp=xp)
     taking_part = integration[:n_ints]
     phases = xp.stack(
         [table_phase(clock, taking_part, g, in_frame, period, xp=xp) for g in range(n_groups)],

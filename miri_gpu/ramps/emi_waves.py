@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from miri_gpu.area import Area
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array
 from miri_gpu.detector import (
@@ -86,13 +87,14 @@ class Clock:
             per_integration=n_groups * per_frame + reference.clocks_per_reset,
         )
 
-    def in_frame(self, rows: slice, n_cols: int, *, xp) -> Array:
+    def in_frame(self, area: Area, *, xp) -> Array:
         """Clock since the start of the frame, (n_rows, n_cols / 4) int64.
 
-        The four amplifiers are read at the same clock.
+        The four amplifiers are read at the same clock; an area has whole rounds of them.
         """
-        row = xp.arange(rows.start, rows.stop, dtype=xp.int64)[:, None]
-        return row * self.per_row + xp.arange(n_cols // N_AMPLIFIERS) * self.per_sample
+        row = xp.arange(area.rows.start, area.rows.stop, dtype=xp.int64)[:, None]
+        edges = (area.columns.start // N_AMPLIFIERS, area.columns.stop // N_AMPLIFIERS)
+        return row * self.per_row + xp.arange(*edges) * self.per_sample
 
 
 class Spline:
@@ -150,10 +152,10 @@ class SplineWave:
         """Cut to some integrations."""
         return replace(self, amplitude=self.amplitude[ints], phase=self.phase[ints])
 
-    def place_in_frame(self, clock: Clock, rows: slice, n_cols: int) -> Array:
+    def place_in_frame(self, clock: Clock, area: Area) -> Array:
         """Phase since the start of a frame, (n_rows, n_cols / 4) float64 [cycles]."""
         xp = namespace(self.phase)
-        return (clock.in_frame(rows, n_cols, xp=xp) / self.wave.period) % 1
+        return (clock.in_frame(area, xp=xp) / self.wave.period) % 1
 
     def noise(self, clock: Clock, group: int, phase_in_frame: Array) -> Array:
         """The wave in a group, (n_ints, *shape of the phases) float64 [DN]."""
@@ -186,9 +188,9 @@ class TableWave:
         """Cut to some integrations."""
         return replace(self, integration=self.integration[ints])
 
-    def place_in_frame(self, clock: Clock, rows: slice, n_cols: int) -> Array:
+    def place_in_frame(self, clock: Clock, area: Area) -> Array:
         """Clocks since the start of a frame, (n_rows, n_cols / 4) int64: their phase is exact."""
-        return clock.in_frame(rows, n_cols, xp=namespace(self.table))
+        return clock.in_frame(area, xp=namespace(self.table))
 
     def noise(self, clock: Clock, group: int, in_frame: Array) -> Array:
         """The wave in a group, (n_ints, *shape of the clocks) float64 [DN]."""

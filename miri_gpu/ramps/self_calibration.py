@@ -168,7 +168,8 @@ def calibrate_linearity(
         )
     if groupdq is None:
         groupdq = xp.zeros(data.shape, dtype=xp.uint8)
-    kept = ramps_used(data, groupdq, params=params)
+    used = (array[..., params.columns] for array in (data, groupdq))
+    kept = ramps_used(*used, params=params)
     return calibrate_kept(
         lambda ints: tuple(array[ints] for array in kept), kept[0].shape, params=params, xp=xp
     )
@@ -181,16 +182,15 @@ def ramps_used(
 
     Parameters
     ----------
-    data, groupdq : as `calibrate_linearity` takes them
+    data, groupdq : as `calibrate_linearity` takes them, but only the columns used
 
     Returns
     -------
-    data, groupdq : of the columns used, their own memory; of type and size as `kept_as` says
+    data, groupdq : of type and size as `kept_as` says
         All of it; for `linear_truth = "joint"` the median ramp of each pixel in every other
         integration, and in those between.
     """
     xp = namespace(data, groupdq)
-    data, groupdq = (xp.array(array[..., params.columns], order="C") for array in (data, groupdq))
     if params.linear_truth != "joint":
         return data, groupdq
     good, measured = usable_samples(data, groupdq, dropped_groups(groupdq), xp=xp)
