@@ -119,17 +119,22 @@ DEVICE void take_piece(const Piece *p, const Samples *s, const float *gain, int 
 #else
 
 /* Differences of successive groups of an integration, NaN where one of the two is not usable; the
- * next one is fetched meanwhile. */
-DEVICE void take_differences(const Samples *s, int64_t i, int64_t start, floats gain, float *row)
+ * next integration is fetched meanwhile. */
+DEVICE void take_differences(const Piece *p, const Samples *s, const float *gain, int64_t i)
 {
-    floats now = filled(NAN);
+    floats now[VECTORS];
     for (int d = 0; d < s->n_diffs; d++) {
         const int g = s->later[d], follows = d > 0 && s->later[d - 1] == g - 1;
-        const floats before = follows ? now : electrons(s, i, g - 1, start, gain);
-        now = electrons(s, i, g, start, gain);
-        store_row(now - before, row + d * ROW);
-        PREFETCH(s->data + (i + 1) * s->data_int + g * s->data_group + start);
-        PREFETCH(s->groupdq + (i + 1) * s->dq_int + g * s->dq_group + start);
+        const int64_t row = (i * s->n_diffs + d) * ROW;
+        for (int v = 0; v < p->n_vectors; v++) {
+            const int64_t start = p->starts[v];
+            const floats pixel_gain = load_row(gain + start);
+            const floats before = follows ? now[v] : electrons(s, i, g - 1, start, pixel_gain);
+            now[v] = electrons(s, i, g, start, pixel_gain);
+            store_row(now[v] - before, p->differences[v] + row);
+            PREFETCH(s->data + (i + 1) * s->data_int + g * s->data_group + start);
+        }
+        PREFETCH(s->groupdq + (i + 1) * s->dq_int + g * s->dq_group + p->start);
     }
 }
 
@@ -151,9 +156,7 @@ DEVICE void take_piece(const Piece *p, const Samples *s, const float *gain, int 
             else
                 copy_flags(dq, p->n_pixels, out);
         }
-        for (int v = 0; v < p->n_vectors; v++)
-            take_differences(s, i, p->starts[v], load_row(gain + p->starts[v]),
-                             p->differences[v] + i * s->n_diffs * ROW);
+        take_differences(p, s, gain, i);
     }
 }
 
