@@ -126,8 +126,6 @@ def _arrays(files: Mapping[str, Path | None], header, subarray, velocity_m_s) ->
             )
             continue
         arrays |= read.read_images(reftype, path, subarray)
-        if reftype == "gain" and (factor := read.read_gain_factor(path)) is not None:
-            arrays["gain_factor"] = factor
     if "dark" in arrays:
         arrays["dark"] = np.ascontiguousarray(arrays["dark"][:, : _frames(header)])
     return arrays

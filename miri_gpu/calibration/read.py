@@ -64,7 +64,7 @@ class Subarray:
 
 
 def read_images(reftype: str, path: Path, subarray: Subarray) -> dict[str, np.ndarray]:
-    """Read the arrays of one reference file, cut to the subarray.
+    """Read the arrays of one reference file, cut to the subarray, and the factor of a gain.
 
     Parameters
     ----------
@@ -74,7 +74,8 @@ def read_images(reftype: str, path: Path, subarray: Subarray) -> dict[str, np.nd
 
     Returns
     -------
-    dict : arrays by the names that they have in Calibration; flags are (n_rows, n_cols) uint32
+    dict : by the names that they have in Calibration
+        Flags are (n_rows, n_cols) uint32; `gain_factor` is there where a gain's file states one.
 
     Raises
     ------
@@ -83,8 +84,8 @@ def read_images(reftype: str, path: Path, subarray: Subarray) -> dict[str, np.nd
     """
     with opened_fits(reftype, path) as hdus:
         main = next(iter(EXTENSIONS[reftype].values()))
-        shape = _extension(reftype, path, hdus, main).shape
-        area = _area(reftype, path, hdus[0].header, shape, subarray)
+        header, shape = hdus["PRIMARY"].header, _extension(reftype, path, hdus, main).shape
+        area = _area(reftype, path, header, shape, subarray)
         arrays = {}
         for name, extension in EXTENSIONS[reftype].items():
             if extension in hdus:
@@ -94,17 +95,13 @@ def read_images(reftype: str, path: Path, subarray: Subarray) -> dict[str, np.nd
             arrays[name] = _flags(plane, hdus) if extension == "DQ" else plane.astype(np.float32)
         _check_shapes(reftype, path, arrays, subarray)
         if reftype == "reset":
-            arrays["reset"] = _used_reset(arrays["reset"], hdus[0].header)
+            arrays["reset"] = _used_reset(arrays["reset"], header)
         if reftype == "dark":
-            _check_single_frames(path, hdus[0].header)
+            _check_single_frames(path, header)
             arrays["average_dark"] = _average_dark(path, hdus, area, subarray)
+        if reftype == "gain" and header.get("GAINFACT") is not None:
+            arrays["gain_factor"] = header["GAINFACT"]
     return arrays
-
-
-def read_gain_factor(path: Path) -> float | None:
-    """The factor for a non-standard gain setting, where a gain reference states one."""
-    with opened_fits("gain", path) as hdus:
-        return hdus[0].header.get("GAINFACT")
 
 
 def read_wavelength_table(path: Path) -> WavelengthTable:
@@ -116,7 +113,8 @@ def read_wavelength_table(path: Path) -> WavelengthTable:
         Where the file cannot be read or lacks part of the solution.
     """
     with opened_fits("specwcs", path) as hdus:
-        if "WAVETABLE" not in hdus or "IMYSLTL" not in hdus[0].header:
+        header = hdus["PRIMARY"].header
+        if "WAVETABLE" not in hdus or "IMYSLTL" not in header:
             raise CalibrationError(
                 f"specwcs: expected an extension WAVETABLE and the keyword IMYSLTL, got {path} "
                 "without"
@@ -133,13 +131,18 @@ def read_wavelength_table(path: Path) -> WavelengthTable:
             wavelength=wavelength,
             y_min=float(table["Y2"].min()),
             y_max=float(table["Y0"].max()),
-            reference_row=hdus[0].header["IMYSLTL"] - 1,
+            reference_row=header["IMYSLTL"] - 1,
         )
 
 
 @contextmanager
 def opened_fits(reftype: str, path: Path):
-    """Open a reference file; whatever goes wrong inside becomes a CalibrationError."""
+    """Open a reference file; whatever goes wrong inside becomes a CalibrationError.
+
+    Yields
+    ------
+    dict of name to HDU : the first one of each name, which is found faster than in an HDUList
+    """
     from astropy.io import fits
     from astropy.utils.exceptions import AstropyUserWarning
 
@@ -148,7 +151,7 @@ def opened_fits(reftype: str, path: Path):
             warnings.simplefilter("ignore", fits.verify.VerifyWarning)
             warnings.filterwarnings("error", "File may have been truncated")
             with fits.open(path) as hdus:
-                yield hdus
+                yield {hdu.name: hdu for hdu in [*hdus][::-1]}
     except (OSError, TypeError, ValueError, KeyError, AstropyUserWarning) as error:
         raise CalibrationError(
             f"{reftype}: expected a FITS reference file, got {path} ({error})"
@@ -241,5 +244,5 @@ def _average_dark(path: Path, hdus, area, subarray: Subarray) -> np.ndarray:
         image = hdus["AVDRKCUR"].data[area].astype(np.float32)
         if image.any():
             return image
-    number = hdus[0].header.get("AVDRKCUR", 0.0)
+    number = hdus["PRIMARY"].header.get("AVDRKCUR", 0.0)
     return np.full((subarray.n_rows, subarray.n_cols), number, dtype=np.float32)
