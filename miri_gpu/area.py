@@ -19,7 +19,7 @@ class Area(NamedTuple):
 
     @classmethod
     def of_shape(cls, shape: tuple[int, int], row_start: int = 0, col_start: int = 0) -> Self:
-        """So many rows and columns from the first ones on."""
+        """So many rows and columns, from one of each on."""
         n_rows, n_cols = shape
         return cls(slice(row_start, row_start + n_rows), slice(col_start, col_start + n_cols))
 

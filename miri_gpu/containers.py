@@ -97,7 +97,7 @@ class ArrayBundle:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Ramps(ArrayBundle):
-    """Detector ramps of a segment, or of a block of its rows.
+    """Detector ramps of a segment, or of an area of it.
 
     Attributes
     ----------

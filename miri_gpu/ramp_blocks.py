@@ -11,7 +11,7 @@ from miri_gpu.area import ALL_COLUMNS, Area
 from miri_gpu.containers import Array, Ramps, Readout
 from miri_gpu.groups_in_use import regrouped
 from miri_gpu.job import Job
-from miri_gpu.ramp_steps import Block, apply_steps, cut_ramps
+from miri_gpu.ramp_steps import RAMP_STEPS, Block, apply_steps, cut_ramps
 from miri_gpu.ramps import jumps, saturation
 from miri_gpu.raw_calibration import RawCalibration
 from miri_gpu.raw_samples import decode_samples
@@ -22,9 +22,15 @@ from miri_gpu.stretches import Stretch, read_samples
 def load_ramps(stretch: Stretch, area: Area, job: Job, stop: str) -> tuple[Ramps, Block]:
     """Read an area and apply the steps up to `stop`.
 
-    These steps take each integration by itself, and so do we, as many at a time as go fast. No
-    step before `reference_pixel` needs more than this area and what is read around it.
+    These steps take each integration by itself, and so do we, as many at a time as go fast.
+
+    Raises
+    ------
+    ValueError
+        Where steps that need whole rows are among them and the area has some columns only.
     """
+    if area.columns != ALL_COLUMNS and _goes_beyond(stop, "reference_pixel"):
+        raise ValueError(f"columns: expected all of them for the steps before {stop}, got {area}")
     outer = area.grown(_saturation_halo(job.recipe, stretch.segment.readout))
     bytes_per_int = stretch.segment.n_groups * math.prod(outer.shape) * 4
     passes = job.workers.passes(len(stretch.integrations), bytes_per_int)
@@ -34,6 +40,12 @@ def load_ramps(stretch: Stretch, area: Area, job: Job, stop: str) -> tuple[Ramps
     else:
         ramps = _apply_in_passes(stretch, outer, area, job, stop, passes)
     return ramps, block.cut(area.within(outer))
+
+
+def _goes_beyond(stop: str, step: str) -> bool:
+    """Whether a step is among those before `stop`."""
+    names = list(RAMP_STEPS)
+    return names.index(step) < names.index(stop)
 
 
 def _calibrate_raw(stretch, block, outer, inner, job, stop, passes) -> Ramps:
@@ -132,4 +144,4 @@ def block_halo(recipe: Recipe, readout: Readout) -> int:
 
 def _saturation_halo(recipe: Recipe, readout: Readout) -> int:
     """Pixels beyond a block from which saturation spills over."""
-    return saturation.halo_rows(recipe["saturation"], readout) if recipe.runs("saturation") else 0
+    return saturation.halo_pixels(recipe["saturation"], readout) if recipe.runs("saturation") else 0

@@ -109,12 +109,12 @@ def rows_to_rates(
     take_ramps: Callable[[slice, Ramps], None] | None = None,
 ) -> Fit:
     """Reduce some rows of a segment's ramps to rates, given the stretches before and after it."""
-    own, area = Area(rows), Area(grown(rows, jump_halo(job.recipe)))
+    area = Area(grown(rows, jump_halo(job.recipe)))
     ramps, block = load_ramps(stretch, area, job, stop="time_jump")
     block = replace(block, before=load_edge(before, area, job), after=load_edge(after, area, job))
     ramps = apply_steps(ramps, block, start="time_jump")
-    own = own.within(area)
-    ramps, block = cut_ramps(ramps, own), block.cut(own)
+    here = Area(rows).within(area)
+    ramps, block = cut_ramps(ramps, here), block.cut(here)
     if take_ramps is not None:
         take_ramps(rows, ramps)
     fit = fit_block(ramps, block)

@@ -51,7 +51,7 @@ class RawCalibration:
     reach : int
         How far saturation spills over.
     inner : Area
-        That of the block, within the outer one.
+        The block's own, counted within the outer one.
     correction : SampleCorrection
         Its `pixeldq` are all flags of pixels.
     """
@@ -73,7 +73,7 @@ class RawCalibration:
         ----------
         outer : Block
         inner : Area
-            That of the block, within `outer`.
+            The block's own, counted within `outer`.
         shape : (n_ints, n_groups) of the samples
         stop : str
             The step before which to stop.

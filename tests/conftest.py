@@ -1,6 +1,7 @@
 """What the tests share: backends to run on, random numbers, and one small simulated observation."""
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -119,6 +120,14 @@ def _no_network():
         for name in ("CRDS_PATH", "CRDS_CONTEXT", "CRDS_SERVER_URL"):
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _crds_forgets():
+    """No test reads the rules of another: CRDS keeps them by name, whatever cache they are from."""
+    yield
+    if "crds.core.utils" in sys.modules:
+        sys.modules["crds.core.utils"].clear_function_caches()
 
 
 @pytest.fixture(scope="session")

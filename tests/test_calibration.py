@@ -222,6 +222,21 @@ def test_missing_optional_planes_are_zero(folder, tmp_path):
         assert not plane.any()
 
 
+def test_the_first_header_counts_whatever_its_name_is(folder, tmp_path):
+    from astropy.io import fits
+
+    with fits.open(folder / "jwst_miri_gain_0007.fits") as hdus:
+        hdus[0].header["EXTNAME"] = "GAIN"
+        hdus[0].header["GAINFACT"] = 1.25
+        hdus.append(fits.ImageHDU(np.zeros((2, 2)), name="SCI"))  # not the first of its name
+        hdus.writeto(tmp_path / "gain.fits")
+    ours = load_calibration(
+        observation_header(), references=folder, overrides={"gain": tmp_path / "gain.fits"}
+    )
+    assert ours.gain_factor == 1.25
+    assert ours.gain.shape == (N_ROWS, N_COLS)
+
+
 def broken(folder, tmp_path, reftype, change):
     """An error of a reference file that was changed before it is read."""
     from astropy.io import fits

@@ -33,14 +33,11 @@ def cache(tmp_path_factory):
 
 @pytest.fixture
 def crds(cache, monkeypatch):
-    """Points CRDS to the local cache, and lets it forget that afterwards."""
-    from crds.core import utils
-
+    """Points CRDS to the local cache."""
     monkeypatch.setenv("CRDS_PATH", str(cache[0]))
     monkeypatch.setenv("CRDS_CONTEXT", "jwst_0001.pmap")
     monkeypatch.setenv("CRDS_IGNORE_MAPPING_CHECKSUM", "1")
-    yield monkeypatch
-    utils.clear_function_caches()
+    return monkeypatch
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # stpipe's use of CRDS

@@ -43,16 +43,7 @@ def long_ramps(tmp_path_factory, observation):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CRDS_PATH", str(made.crds_path))
         patch.setenv("CRDS_CONTEXT", made.crds_context)
-        forget_crds()
         yield made
-    forget_crds()
-
-
-def forget_crds():
-    """CRDS remembers what the environment said first."""
-    from crds.core import utils
-
-    utils.clear_function_caches()
 
 
 def on_rows_of(dataset, product):

@@ -7,7 +7,7 @@ from ramp_cases import SHAPE, assert_same_ramps, ramp_model, random_dq, random_r
 from miri_gpu.backend import to_host
 from miri_gpu.containers import Ramps, Readout
 from miri_gpu.detector import AD_FLOOR, DO_NOT_USE, NO_SAT_CHECK, SATURATED
-from miri_gpu.ramps.saturation import SaturationParams, flag_saturation, halo_rows
+from miri_gpu.ramps.saturation import SaturationParams, flag_saturation, halo_pixels
 
 
 def plain_ramps(data):
@@ -110,7 +110,7 @@ def test_blocks_of_rows_with_a_halo_give_the_same(rng, n_pix_grow_sat, n_frames)
     ramps = random_ramps(rng, (3, 6, 40, 12))
     threshold, threshold_dq = references(rng, (40, 12))
     whole = flag_saturation(ramps, threshold, threshold_dq, params=params, readout=readout)
-    n_halo = halo_rows(params, readout)
+    n_halo = halo_pixels(params, readout)
     for start in range(0, 40, 10):
         first, last = max(start - n_halo, 0), min(start + 10 + n_halo, 40)
         block = Ramps(

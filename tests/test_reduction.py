@@ -270,6 +270,8 @@ def test_an_area_is_what_the_whole_frame_has_there(whole, request, name, by):
         expected = cut_ramps(everywhere, area)
         for found, there in zip(vars(ramps).values(), vars(expected).values(), strict=True):
             np.testing.assert_array_equal(found, there)
+        with pytest.raises(ValueError, match="columns: expected all of them for the steps before"):
+            load_ramps(stretch, area, job, stop="time_jump")
 
 
 def test_little_memory_is_enough(whole):

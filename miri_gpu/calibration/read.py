@@ -141,7 +141,9 @@ def opened_fits(reftype: str, path: Path):
 
     Yields
     ------
-    dict of name to HDU : the first one of each name, which is found faster than in an HDUList
+    dict of name to HDU
+        The first one of each name, found faster than in an HDUList, all of which are there;
+        "PRIMARY" is the first of all.
     """
     from astropy.io import fits
     from astropy.utils.exceptions import AstropyUserWarning
@@ -151,7 +153,7 @@ def opened_fits(reftype: str, path: Path):
             warnings.simplefilter("ignore", fits.verify.VerifyWarning)
             warnings.filterwarnings("error", "File may have been truncated")
             with fits.open(path) as hdus:
-                yield {hdu.name: hdu for hdu in [*hdus][::-1]}
+                yield {hdu.name: hdu for hdu in [*hdus][::-1]} | {"PRIMARY": hdus[0]}
     except (OSError, TypeError, ValueError, KeyError, AstropyUserWarning) as error:
         raise CalibrationError(
             f"{reftype}: expected a FITS reference file, got {path} ({error})"

@@ -44,7 +44,8 @@ class BuildKernels(build_ext):
         self.distribution.ext_modules = [library(name, flags) for name, flags in levels.items()]
         super().finalize_options()
         self.force = True  # object files may look fresh where their digest is not
-        self.parallel = len(levels)  # all at once: none is left to be compiled alone
+        # whatever was asked for: with fewer at once a processor would wait for the last of them
+        self.parallel = len(levels)
 
     def build_extension(self, extension):
         """Compile one library in a folder of its own: the objects of all have the same names."""

@@ -90,6 +90,7 @@ def plot_spectroscopic_map(dataset: "xarray.Dataset") -> "Figure":
     )
     bar = figure.colorbar(image, ax=axes, extend="both", pad=0.015, aspect=30)
     bar.set_label("Relative flux")
+    bar.minorticks_on()
     bar.ax.yaxis.get_major_formatter().set_useOffset(False)
     axes.set_ylabel("Wavelength (µm)")
     axes.tick_params(which="both", color="white")

@@ -168,8 +168,8 @@ def subtract_emi(ramps: Ramps, model: EmiModel, *, row_start: int = 0, col_start
         The integrations that the model was measured on (or cut it with EmiModel.integrations).
     model : EmiModel
     row_start, col_start : int
-        Row and column of the frame with which the block starts; the column, and how many there
-        are, is a multiple of the number of amplifiers.
+        Row and column of the frame with which the block starts; it has whole rounds of the
+        amplifiers.
 
     Returns
     -------

@@ -32,8 +32,8 @@ class SaturationParams(Parameters):
     )
 
 
-def halo_rows(params: SaturationParams, readout: Readout) -> int:
-    """Rows that a block needs above and below for its own rows to come out exact.
+def halo_pixels(params: SaturationParams, readout: Readout) -> int:
+    """Pixels that a block needs on each side for its own to come out exact.
 
     Hidden saturation is sought beside flagged neighbours and then grown itself, so averaged
     frames need twice the reach.
@@ -55,8 +55,8 @@ def flag_saturation(
     The flags are grown into the neighbours group by group. A sample of 0 DN or less gets AD_FLOOR
     and DO_NOT_USE. A NaN sample is neither.
 
-    A block of rows may be passed instead of whole frames, with references cut likewise: the outer
-    :func:`halo_rows` rows on each side that is not the detector's edge are then to be dropped.
+    A block may be passed instead of whole frames, with references cut likewise: the outer
+    :func:`halo_pixels` pixels on each side that is not the detector's edge are then to be dropped.
 
     Parameters
     ----------
