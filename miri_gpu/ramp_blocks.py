@@ -11,7 +11,7 @@ from miri_gpu.area import ALL_COLUMNS, Area
 from miri_gpu.containers import Array, Ramps, Readout
 from miri_gpu.groups_in_use import regrouped
 from miri_gpu.job import Job
-from miri_gpu.ramp_steps import RAMP_STEPS, Block, apply_steps, cut_ramps
+from miri_gpu.ramp_steps import Block, apply_steps, cut_ramps, steps_before
 from miri_gpu.ramps import jumps, saturation
 from miri_gpu.raw_calibration import RawCalibration
 from miri_gpu.raw_samples import decode_samples
@@ -29,29 +29,24 @@ def load_ramps(stretch: Stretch, area: Area, job: Job, stop: str) -> tuple[Ramps
     ValueError
         Where steps that need whole rows are among them and the area has some columns only.
     """
-    if area.columns != ALL_COLUMNS and _goes_beyond(stop, "reference_pixel"):
+    if area.columns != ALL_COLUMNS and "reference_pixel" in steps_before(stop):
         raise ValueError(f"columns: expected all of them for the steps before {stop}, got {area}")
     outer = area.grown(_saturation_halo(job.recipe, stretch.segment.readout))
+    inner = area.within(outer)
     bytes_per_int = stretch.segment.n_groups * math.prod(outer.shape) * 4
     passes = job.workers.passes(len(stretch.integrations), bytes_per_int)
     block = block_of(stretch, outer, job)
     if raw_calibration.runs_on(stretch.segment.samples.travelling_dtype, block, stop):
-        ramps = _calibrate_raw(stretch, block, outer, area, job, stop, passes)
+        ramps = _calibrate_raw(stretch, block, outer, inner, job, stop, passes)
     else:
-        ramps = _apply_in_passes(stretch, outer, area, job, stop, passes)
-    return ramps, block.cut(area.within(outer))
-
-
-def _goes_beyond(stop: str, step: str) -> bool:
-    """Whether a step is among those before `stop`."""
-    names = list(RAMP_STEPS)
-    return names.index(step) < names.index(stop)
+        ramps = _apply_in_passes(stretch, outer, inner, job, stop, passes)
+    return ramps, block.cut(inner)
 
 
 def _calibrate_raw(stretch, block, outer, inner, job, stop, passes) -> Ramps:
-    """Read the area `outer`, that of the block, and apply the steps to `inner`, all at once."""
+    """Read the area `outer`, that of the block, and apply the steps to `inner` in it, at once."""
     xp, n_ints, n_groups = job.backend.xp, len(stretch.integrations), stretch.segment.n_groups
-    calibrate = RawCalibration.of(block, inner.within(outer), (n_ints, n_groups), stop, xp=xp)
+    calibrate = RawCalibration.of(block, inner, (n_ints, n_groups), stop, xp=xp)
     ramps = empty_ramps((n_ints, n_groups), inner, xp=xp)
     ramps = replace(ramps, pixeldq=calibrate.correction.pixeldq)
     for ints in passes:
@@ -62,14 +57,13 @@ def _calibrate_raw(stretch, block, outer, inner, job, stop, passes) -> Ramps:
 
 
 def _apply_in_passes(stretch, outer, inner, job, stop, passes) -> Ramps:
-    """Read the area `outer` and apply the steps to `inner`, one after the other."""
+    """Read the area `outer` and apply the steps to `inner` in it, one after the other."""
     whole = None
     for ints in passes:
         part = stretch.part(ints)
         block = block_of(part, outer, job)
         ramps = apply_steps(read_ramps(part, outer, job), block, stop="reset")
-        here = inner.within(outer)
-        ramps, block = cut_ramps(ramps, here), block.cut(here)
+        ramps, block = cut_ramps(ramps, inner), block.cut(inner)
         ramps = apply_steps(ramps, block, start="reset", stop=stop)
         if len(passes) == 1:
             return ramps

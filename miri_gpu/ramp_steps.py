@@ -166,6 +166,12 @@ BLIND_STEPS = ("drop_groups",)  # look at no sample, and set no flag that a corr
 MEASURED_ON_FRAMES = ("emicorr", "reference_pixel", "group_background_subtract")
 
 
+def steps_before(stop: str) -> list[str]:
+    """The steps before one of them, in order."""
+    steps = list(RAMP_STEPS)
+    return steps[: steps.index(stop)]
+
+
 def apply_steps(ramps: Ramps, block: Block, start: str | None = None, stop: str | None = None):
     """Apply the steps that the recipe runs, from `start` up to and without `stop`.
 
@@ -200,7 +206,7 @@ def sample_correction(shape: tuple[int, int], block: Block, stop: str) -> Sample
     """
     xp = namespace(block.calibration.gain)
     total = SampleCorrection(pixeldq=xp.zeros(block.calibration.gain.shape, dtype=xp.uint32))
-    for step in list(RAMP_STEPS)[: list(RAMP_STEPS).index(stop)]:
+    for step in steps_before(stop):
         run = RAMP_STEPS[step]
         if isinstance(run, SampleStep) and block.recipe.runs(step):
             total = total.then(run.prepare(shape, block))

@@ -14,7 +14,7 @@ from miri_gpu.area import Area
 from miri_gpu.backend import namespace
 from miri_gpu.containers import Array, Ramps
 from miri_gpu.detector import DO_NOT_USE
-from miri_gpu.ramp_steps import RAMP_STEPS, Block, sample_correction
+from miri_gpu.ramp_steps import Block, sample_correction, steps_before
 from miri_gpu.ramps.groups import dropped_groups
 from miri_gpu.ramps.ramp_kernels import images
 from miri_gpu.ramps.sample_corrections import SampleCorrection
@@ -27,8 +27,8 @@ _STEPS = {
 
 def runs_on(dtype: np.dtype, block: Block, stop: str) -> bool:
     """Whether the kernel does all that comes before a step, for samples that travel as a type."""
-    names, readout = list(RAMP_STEPS), block.readout
-    before = {name for name in names[: names.index(stop)] if block.recipe.runs(name)}
+    readout = block.readout
+    before = {step for step in steps_before(stop) if block.recipe.runs(step)}
     return (
         kernels.available(namespace(block.calibration.gain))
         and dtype == np.uint16

@@ -63,7 +63,7 @@ class Subarray:
         return slice(row, row + self.n_rows), slice(col, col + self.n_cols)
 
 
-def read_images(reftype: str, path: Path, subarray: Subarray) -> dict[str, np.ndarray]:
+def read_images(reftype: str, path: Path, subarray: Subarray) -> dict[str, np.ndarray | float]:
     """Read the arrays of one reference file, cut to the subarray, and the factor of a gain.
 
     Parameters
