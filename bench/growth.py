@@ -100,7 +100,8 @@ def _figure(machine_kind: str, entries: dict[str, dict]):
         label = f"{_described(points)}, {points[0]['recipe']}, {curve.partition('/')[2]}"
         times.plot(samples, [entry["total_s"] for entry in points], label=label, **look)
         per_sample = points[-1]["total_s"] / samples[-1]
-        times.plot(samples, [per_sample * n for n in samples], ":", color=look["color"], lw=0.8)
+        if len(points) > 1:
+            times.plot(samples, [per_sample * n for n in samples], ":", color=look["color"], lw=0.8)
         for name, line in (("peak_anonymous_bytes", "-"), ("peak_memory_bytes", "--")):
             found = [(e["samples"], e[name] / 1e9) for e in points if e[name] is not None]
             if found:

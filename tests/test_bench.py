@@ -120,6 +120,17 @@ def test_growth_leaves_out_what_is_too_large(data, tmp_path, in_this_process):
     assert "4 x 5: left out" in output
 
 
+@pytest.mark.parametrize("total_s", [0.02033, 0.02202])
+def test_a_single_point_of_a_curve_is_drawn(total_s):
+    """Without a line beside it that differs from these in the last bit, too little for an axis."""
+    entry = {
+        "samples": 299520, "total_s": total_s, "shape": [2, 5], "recipe": "bright",
+        "peak_anonymous_bytes": 8e7, "peak_memory_bytes": 3e8,
+        "measured": {"time_utc": "2026-11-26T22:15:00"},
+    }  # fmt: skip
+    growth._figure("a machine", {"integrations/numpy/2 x 5": entry}).draw_without_rendering()
+
+
 def test_memory(data, tmp_path, in_this_process):
     output, entries = run(memory.main, data, tmp_path, "--memory", "100MB", "--memory", "1GB")
     assert list(entries) == [f"{CASE}/100MB", f"{CASE}/1GB"]
