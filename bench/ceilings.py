@@ -49,7 +49,7 @@ def measure_ceilings(n_bytes: int, backend: Backend, folder: Path) -> dict:
         found[f"copy in host memory, {words}"] = copy_on_host(n_bytes, n_threads)
     if backend.on_gpu:
         found["copy in device memory"] = copy_on_device(n_bytes, backend)
-        for kind, host in (("pinned", _pinned(n_bytes, backend)), ("pageable", _full(n_bytes))):
+        for kind, host in (("pinned", backend.pinned(n_bytes)), ("pageable", _full(n_bytes))):
             device = backend.to_device(host)
             found[f"copy to the device, {kind}"] = _best(
                 n_bytes, lambda h=host, d=device: d.set(h), backend.synchronize
@@ -71,7 +71,7 @@ def input_ceiling(path: Path, backend: Backend) -> float:
     """
     n_cores = usable_cores()
     if backend.on_gpu:
-        host = _pinned(SIZES["large"] // 4, backend)
+        host = backend.pinned(SIZES["large"] // 4)
         device = backend.to_device(host)
         copied = _best(host.nbytes, lambda: device.set(host), backend.synchronize)
     else:
@@ -188,13 +188,6 @@ def _file_of(n_bytes: int, path: Path) -> Iterator[Path]:
 def _full(n_bytes: int) -> np.ndarray:
     """An array whose pages are there."""
     return np.ones(n_bytes, dtype=np.uint8)
-
-
-def _pinned(n_bytes: int, backend: Backend) -> np.ndarray:
-    """Memory that a GPU copies from by itself."""
-    array = np.frombuffer(backend.xp.cuda.alloc_pinned_memory(n_bytes), np.uint8, n_bytes)
-    array[:] = 1
-    return array
 
 
 def _threads() -> dict[int, str]:

@@ -93,7 +93,7 @@ class Backend:
 
     def pinned(self, n_bytes: int) -> np.ndarray:
         """Bytes of the host that a GPU copies by itself."""
-        return importlib.import_module("cupyx").empty_pinned(n_bytes, np.uint8)
+        return np.frombuffer(self.xp.cuda.alloc_pinned_memory(n_bytes), np.uint8, n_bytes)
 
     def driver_functions(self) -> tuple[ctypes.c_void_p, ...] | None:
         """For compiled code: how a GPU's driver copies to it, records an event and waits for it.

@@ -124,7 +124,7 @@ def rates_to_extraction(
     name, exposure_time_s = segment.path.name, job.plan.used_time_s(segment)
     blocks = _blocks_of_rates(n_ints, job)
     profile = _median_profile(take, n_ints, job, name) if _wants_median_profile(job) else None
-    extracted: dict[int, Extraction] = {}
+    extracted: dict[int, list[Extraction]] = {}
     usable: dict[int, np.ndarray] = {}
 
     def extract(block: slice) -> None:
@@ -135,13 +135,13 @@ def rates_to_extraction(
             if profile is not None:
                 frames = replace(frames, profile=profile)
             parts.append(extract_frames(frames, fit, job, exposure_time_s))
-        extracted[block.start] = Extraction.concatenated(parts)  # once for a block, or its halves
+        extracted[block.start] = parts  # once for a block, or its halves
         usable[block.start] = np.any(rows, axis=0)
 
     job.progress.start(f"{name}: rates to spectra", len(blocks))
     job.workers.run(extract, blocks, job.progress.advance)
     check_rows(np.any(list(usable.values()), axis=0), segment, job.calibration.wavelength)
-    return Extraction.concatenated([extracted[i] for i in sorted(extracted)])
+    return Extraction.concatenated([part for i in sorted(extracted) for part in extracted[i]])
 
 
 def _blocks_of_rates(n_ints: int, job: Job) -> list[slice]:

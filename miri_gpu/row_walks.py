@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-import numpy as np
-
 from miri_gpu import detector
 from miri_gpu.area import ALL_ROWS, grown
 from miri_gpu.blocks import Workers
@@ -22,8 +20,9 @@ from miri_gpu.segments import Segment
 from miri_gpu.stretches import MeasuredFrames, Stretch
 from miri_gpu.whole_frames import measures_frames
 
-# rows of the last segment, part by part: the last of them are computed with when all have come
-_SHARES_OF_THE_LAST = (0.5, 0.3, 0.2)
+# rows of the first segment that a GPU gets first, and of the last one that it gets last: it waits
+# for the ones before it computes, and nothing comes any more while it computes with the others
+_ROWS_WAITED_FOR = round(0.3 * detector.N_ROWS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,17 +135,14 @@ def _parts(segment: Segment, rows: slice, job: Job, *, n_before: int, is_last: b
     """The parts in which a segment is read: a single one, where samples stay in their file.
 
     A GPU gets as much of a segment as it can hold, which goes fastest, while it computes with what
-    came before. It computes with parts of the last one while others come, since none is to be
-    copied behind it; but not where whole frames are measured first.
+    came before; of the first and the last one a part, unless whole frames are measured first.
     """
     n_halo = block_halo(job.recipe, segment.readout)
     n_held = _rows_held(segment, n_halo, job)
     cut = [rows] if n_held is None else _cut_evenly(rows, n_held, n_halo)
-    if job.backend.on_gpu and is_last and rows == ALL_ROWS and not measures_frames(job.recipe):
-        shares = _shares_of_the_last()
-        first, *others = (_with_halo(part, n_halo) for part in shares)
-        if n_held is not None and max(first, sum(others)) <= n_held:
-            cut = shares
+    is_whole = n_held is not None and cut == [ALL_ROWS]
+    if is_whole and job.backend.on_gpu and not measures_frames(job.recipe):
+        cut = _cut_for_a_gpu(is_first=n_before == 0, is_last=is_last)
     asks = job.fits_memory(segment, 2 if n_before else 1)  # beside the one that is in work then
     return [
         _Part(
@@ -178,16 +174,10 @@ def _rows_held(segment: Segment, n_halo: int, job: Job) -> int | None:
     return n_rows
 
 
-def _shares_of_the_last() -> list[slice]:
-    """Parts of all rows, each smaller than the one before."""
-    edges = np.cumsum([0, *_SHARES_OF_THE_LAST]) * detector.N_ROWS
-    return [slice(*pair) for pair in pairwise(edges.round().astype(int).tolist())]
-
-
-def _with_halo(rows: slice, n_halo: int) -> int:
-    """How many rows there are with their halo."""
-    held = grown(rows, n_halo)
-    return held.stop - held.start
+def _cut_for_a_gpu(*, is_first: bool, is_last: bool) -> list[slice]:
+    """Cut all rows so that a GPU waits for few of the first segment, and ends with few."""
+    inner = [_ROWS_WAITED_FOR] * is_first + [detector.N_ROWS - _ROWS_WAITED_FOR] * is_last
+    return [slice(*pair) for pair in pairwise([0, *inner, detector.N_ROWS])]
 
 
 def _cut_evenly(rows: slice, n_most: int, n_halo: int) -> list[slice]:

@@ -126,13 +126,11 @@ def pretended_gpu(monkeypatch, driver: Driver | None = None) -> Backend:
     xp.cuda = types.SimpleNamespace(
         Stream=driver.stream,
         Event=driver.event,
+        alloc_pinned_memory=bytearray,
         get_current_stream=lambda: null,
         runtime=types.SimpleNamespace(
             memGetInfo=lambda: (1 << 33, 1 << 34), getDeviceCount=lambda: 1
         ),
     )
-    cupyx = types.ModuleType("cupyx")
-    cupyx.empty_pinned = np.empty
-    monkeypatch.setitem(sys.modules, "cupyx", cupyx)
     monkeypatch.setattr(backend, "_driver", lambda: driver)
     return Backend("cupy", xp, "a pretended GPU", "a test asks for it")
