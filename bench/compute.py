@@ -53,6 +53,7 @@ def measure_compute(
     settings: SimulationSettings, backend: Backend, folder: Path, repeat: int
 ) -> dict:
     """Both measurements of one observation."""
+    backend.reuse_memory()
     source = Source.simulated(settings, backend)
     entry = {
         **describe_size(settings),

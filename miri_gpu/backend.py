@@ -127,9 +127,8 @@ class Backend:
         return total - free - self.held_memory_bytes()
 
     def reuse_memory(self) -> None:
-        """Keep memory that arrays let go of for the next ones, as CuPy does by itself."""
-        if self.name == "numpy":
-            host.keep_freed_memory()
+        """Keep memory that arrays let go of for the next ones: the host's, as CuPy does a GPU's."""
+        host.keep_freed_memory()
 
     @contextmanager
     def capped(self, memory_bytes: int | None) -> Iterator[None]:
@@ -150,12 +149,11 @@ class Backend:
             pool.set_limit(size=before)
 
     def release_memory(self) -> None:
-        """Give memory that is kept for reuse back to the device."""
+        """Give memory that is kept for reuse back to the device, and to the host."""
         if self.on_gpu:
             self.xp.get_default_memory_pool().free_all_blocks()
             self.xp.get_default_pinned_memory_pool().free_all_blocks()
-        elif self.name == "numpy":
-            host.return_freed_memory()
+        host.return_freed_memory()
 
     def synchronize(self) -> None:
         """Wait until the device has done all that this thread asked of it."""
