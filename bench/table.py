@@ -36,8 +36,9 @@ def main(results: Path, into_readme: bool) -> None:
 def tables(results: Path = RESULTS) -> str:
     """All tables, one after the other, as Markdown."""
     parts = [
-        *competitions(results),
-        by_device("by itself", [*reductions(results), *computations(results)]),
+        by_device("jwst and ExoTiC-MIRI → miri_gpu", contests(results)),
+        by_device("a step alone, on one core", contests_of_steps(results)),
+        by_device("miri_gpu by itself", [*reductions(results), *computations(results)]),
         by_device("what the machine can do", ceilings(results)),
         *growth(results),
     ]
@@ -55,6 +56,46 @@ class Figure:
 
 
 # --- figures
+
+
+def contests(results: Path) -> Iterator[Figure]:
+    """Stages and whole reductions of jwst and ExoTiC-MIRI, ours, and the ratio."""
+    for case, entry in _contests(results):
+        for phase, found in entry["phases"].items():
+            both = _seconds(found["theirs_s"]), _seconds(found["ours_s"])
+            yield _beside(f"{PHASES[phase]}, {_data(entry)}", case, entry, *both, found["ratio"])
+        peaks = [max(r["peak_memory_bytes"] for r in entry[side]) for side in ("theirs", "ours")]
+        yield _beside(f"peak memory, {_data(entry)}", case, entry, *map(_gb, peaks))
+
+
+def contests_of_steps(results: Path) -> Iterator[Figure]:
+    """Their steps and ours of the same name, each by itself.
+
+    Those of arrays alone, where kernels could run, are left to the files of results.
+    """
+    for case, entry in _contests(results):
+        for step, found in entry.get("by_step", {}).items():
+            if not case[2].endswith("no kernels"):
+                both = [_digits(found[side]) for side in ("theirs_ns", "ours_ns")]
+                both[1] += f" ns / {found['per']}"
+                yield _beside(f"`{step}`, {_data(entry)}", case, entry, *both, found["ratio"])
+
+
+def _contests(results: Path) -> Iterator[tuple[list[str], dict]]:
+    """What the competition has measured with the recipes as they are."""
+    return (found for found in _entries("competition", results) if not found[1]["changes"])
+
+
+def _beside(
+    what: str, case: list[str], entry: dict, theirs: str, ours: str, ratio: float | None = None
+) -> Figure:
+    """Theirs, ours, and how many times as fast that is."""
+    packages = entry["theirs"][0]["packages"]
+    names = {"jwst": "jwst", "exotic-miri": "ExoTiC-MIRI"}
+    versions = [f"{name} {packages[key]}" for key, name in names.items() if key in packages]
+    text = f"{theirs} → {ours}" + ("" if ratio is None else f": **{_ratio(ratio)}**")
+    measured = f"{_measured(entry)}, {' and '.join(versions)}"
+    return Figure(what, _device(entry["machine"], case[2]), text, measured)
 
 
 def reductions(results: Path) -> Iterator[Figure]:
@@ -138,6 +179,10 @@ def _digits(value: float) -> str:
     return f"{value:.0f}" if value >= 1000 else f"{value:#.3g}".rstrip(".")
 
 
+def _ratio(ratio: float) -> str:
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
+
+
 def _gb(n_bytes: int | None) -> str:
     return "unknown memory" if n_bytes is None else f"{n_bytes / 1e9:.2f} GB"
 
@@ -163,48 +208,10 @@ def by_device(title: str, found: Iterable[Figure]) -> str:
     return f"{markdown([title, *devices], rows)}\n\n{'; '.join(lines)}"
 
 
-def competitions(results: Path) -> Iterator[str]:
-    """A table of each contest, its stages and its steps, and below where it took place.
-
-    The steps of arrays alone, where kernels could run, are left to the files of results.
-    """
-    for case, entry in _entries("competition", results):
-        if entry["changes"]:
-            continue
-        packages = entry["theirs"][0]["packages"]
-        theirs = " and ".join(
-            f"{name} {packages[key]}"
-            for key, name in (("jwst", "jwst"), ("exotic-miri", "ExoTiC-MIRI"))
-            if key in packages
-        )
-        rows = [
-            [PHASES[phase], _seconds(f["theirs_s"]), _seconds(f["ours_s"]), _ratio(f["ratio"])]
-            for phase, f in entry["phases"].items()
-        ]
-        peaks = [max(r["peak_memory_bytes"] for r in entry[side]) for side in ("theirs", "ours")]
-        rows.append(["peak memory", *map(_gb, peaks), ""])
-        rows += [
-            [
-                f"`{step}` alone",
-                f"{_digits(f['theirs_ns'])} ns / {f['per']}",
-                f"{_digits(f['ours_ns'])} ns / {f['per']}",
-                _ratio(f["ratio"]),
-            ]
-            for step, f in entry.get("by_step", {}).items()
-            if not case[2].endswith("no kernels")
-        ]
-        table = markdown([_data(entry), theirs, "miri_gpu", "ratio"], rows)
-        yield f"{table}\n\n{_device(entry['machine'], case[2])}; {_measured(entry)}"
-
-
 def growth(results: Path) -> Iterator[str]:
     """The figures of how time and memory grow."""
     for path in sorted(results.glob("*-growth.png")):
         yield f"![Time and memory of the whole reduction](bench/results/{path.name})"
-
-
-def _ratio(ratio: float) -> str:
-    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:

@@ -458,9 +458,9 @@ def entry(total_s, day, gpu=None, **more) -> dict:
     }
 
 
-def written(folder, kind, entries) -> None:
-    content = {"bench": "reduction", "machine_kind": kind, "entries": entries}
-    (folder / f"{kind}-reduction.json").write_text(json.dumps(content))
+def written(folder, kind, entries, bench="reduction") -> None:
+    content = {"bench": bench, "machine_kind": kind, "entries": entries}
+    (folder / f"{kind}-{bench}.json").write_text(json.dumps(content))
 
 
 def test_each_figure_says_where_it_was_measured(tmp_path):
@@ -471,7 +471,7 @@ def test_each_figure_says_where_it_was_measured(tmp_path):
     }
     written(tmp_path, "some-cpu", entries)
     assert table.tables(tmp_path).splitlines() == [
-        "| by itself | 2 cores, Some CPU | 2 cores, Some CPU, no kernels |",
+        "| miri_gpu by itself | 2 cores, Some CPU | 2 cores, Some CPU, no kernels |",
         "| --- | ---: | ---: |",
         "| whole reduction, 40 x 64, `faint` | 2.00 s, 0.500 M samples/s, 2.00 GB <sup>1</sup> | "
         "4.00 s, 0.250 M samples/s (1.2 % of the ceiling), 2.00 GB <sup>2</sup> |",
@@ -484,7 +484,39 @@ def test_a_gpu_has_a_column_once_it_was_measured(tmp_path):
     written(tmp_path, "some-cpu", {"faint/numpy": entry(2.0, "2026-01-02T")})
     assert "Some GPU" not in table.tables(tmp_path)
     written(tmp_path, "some-gpu", {"faint/cupy": entry(0.1, "2026-01-02T", "Some GPU")})
-    assert "| by itself | 2 cores, Some CPU | Some GPU |" in table.tables(tmp_path)
+    assert "| miri_gpu by itself | 2 cores, Some CPU | Some GPU |" in table.tables(tmp_path)
+
+
+def test_a_contest_says_who_took_part(tmp_path):
+    theirs = {"peak_memory_bytes": 3e9, "packages": {"jwst": "3.0", "exotic-miri": "1.0"}}
+    contest = {
+        **entry(2.0, "2026-01-02T"),
+        "changes": {},
+        "phases": {"all": {"theirs_s": 100.0, "ours_s": 2.0, "ratio": 50.3}},
+        "by_step": {"jump": {"per": "sample", "theirs_ns": 9.0, "ours_ns": 3.0, "ratio": 3.0}},
+        "theirs": [theirs],
+        "ours": [{"peak_memory_bytes": 1e9}],
+    }
+    entries = {"faint/all/numpy": contest, "faint/all/numpy, no kernels": contest}
+    other = {"faint/all/numpy": {**contest, "changes": {"jump": {"skip": True}}}}
+    written(tmp_path, "some-cpu", entries, bench="competition")
+    written(tmp_path, "other-cpu", other, bench="competition")
+    assert table.tables(tmp_path).splitlines() == [
+        "| jwst and ExoTiC-MIRI → miri_gpu | 2 cores, Some CPU | 2 cores, Some CPU, no kernels |",
+        "| --- | ---: | ---: |",
+        "| whole reduction, 40 x 64, `faint` | 100 s → 2.00 s: **50** <sup>1</sup> | "
+        "100 s → 2.00 s: **50** <sup>1</sup> |",
+        "| peak memory, 40 x 64, `faint` | 3.00 GB → 1.00 GB <sup>1</sup> | "
+        "3.00 GB → 1.00 GB <sup>1</sup> |",
+        "",
+        "<sup>1</sup> `0123456`, 2026-01-02, jwst 3.0 and ExoTiC-MIRI 1.0",
+        "",
+        "| a step alone, on one core | 2 cores, Some CPU |",
+        "| --- | ---: |",
+        "| `jump`, 40 x 64, `faint` | 9.00 → 3.00 ns / sample: **3.0** <sup>1</sup> |",
+        "",
+        "<sup>1</sup> `0123456`, 2026-01-02, jwst 3.0 and ExoTiC-MIRI 1.0",
+    ]
 
 
 # --- everything
