@@ -171,7 +171,6 @@ class StandInArray:
 
     __slots__ = ("_hidden",)
     __hash__ = None
-    __array_ufunc__ = None  # operators of NumPy arrays give way to ours, ufuncs of NumPy raise
 
     def __init__(self, hidden):
         hidden = np.asarray(hidden)
@@ -185,6 +184,9 @@ class StandInArray:
     # --- what a device array must not do by itself
     def __array__(self, *args, **kwargs):
         raise TypeError("implicit copy to the host: use to_host")
+
+    def __array_ufunc__(self, ufunc, *args, **kwargs):  # CuPy imports scipy.sparse for scalars
+        raise TypeError(f"np.{ufunc.__name__}, or a NumPy scalar or array before a device array")
 
     def __array_function__(self, function, *args, **kwargs):
         raise TypeError(f"np.{function.__name__} got a device array: use xp.{function.__name__}")

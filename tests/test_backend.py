@@ -362,6 +362,7 @@ REFUSED = {
     "method with where": lambda d, h: d.mean(where=d > 1),
     "ufunc where": lambda d, h: standin.xp.add(d, 1.0, where=d > 1),
     "uint8 at": lambda d, h: standin.xp.add.at(d.astype("u1"), 0, 1),
+    "NumPy scalars before": lambda d, h: np.float32(2) * d,
     "objects": lambda d, h: standin.xp.asarray(np.array([None])),
 }
 
@@ -376,7 +377,7 @@ def test_the_stand_in_computes_as_numpy_does(device):
     xp, host = standin.xp, np.arange(6.0).reshape(2, 3)
     pairs = [
         (2.0 - device, 2.0 - host),
-        (np.float32(2) * device, np.float32(2) * host),
+        (device * np.float32(2), host * np.float32(2)),
         (device.T @ device, host.T @ host),
         (device[:, xp.asarray([2, 0])], host[:, [2, 0]]),
         (xp.where(device > 2, device, xp.nan), np.where(host > 2, host, np.nan)),

@@ -79,8 +79,7 @@ def _middle(ordered: Array, n_good: Array, *, xp) -> Array:
     upper = xp.clip(n_good // 2, 0, last)[..., None]
     below = xp.take_along_axis(ordered, lower, axis=-1)[..., 0]
     above = xp.take_along_axis(ordered, upper, axis=-1)[..., 0]
-    half = ordered.dtype.type(0.5)
-    return xp.where(n_good > 0, half * below + half * above, ordered.dtype.type(xp.nan))
+    return xp.where(n_good > 0, 0.5 * below + 0.5 * above, ordered.dtype.type(xp.nan))
 
 
 def moving_median(data: Array, good: Array | None = None, *, radius: int, axis: int) -> Array:

@@ -201,7 +201,7 @@ def _suspects(values, read_var, half, threshold, *, xp) -> Array:
     n_ints = values.shape[0] - 2 * half
     # a hair less than the threshold, so that rounding hides no jump
     strict = xp.float32(0.9999 * threshold**2)
-    read_var = (strict * read_var).astype(xp.float32)
+    read_var = (read_var * strict).astype(xp.float32)
     found = xp.empty((n_ints, *values.shape[1:]), dtype=bool)
     for k in range(values.shape[1]):
         window = xp.ascontiguousarray(values[:, k])
