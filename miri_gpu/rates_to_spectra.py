@@ -4,7 +4,7 @@ Frames are flat-fielded, cleaned, freed of their background and extracted block 
 extraction may want the median profile of all of them: they are cleaned beforehand, too, then.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -36,7 +36,6 @@ from miri_gpu.spectra.box import Aperture, extract_box, find_aperture
 from miri_gpu.spectra.optimal import extract_optimal
 
 BYTES_PER_FRAME = 2 * detector.N_ROWS * detector.N_COLS * 8  # fits are in float64
-_BYTES_READ = 32 << 20  # of frames together, where a pass is smaller: a file may hold them by rows
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -122,42 +121,28 @@ def rates_to_extraction(
         Where a row of the spectrum has no usable pixel in any integration.
     """
     name, exposure_time_s = segment.path.name, job.plan.used_time_s(segment)
-    blocks = _blocks_of_rates(n_ints, job)
+    blocks = blocks_of_frames(n_ints, job)
     profile = _median_profile(take, n_ints, job, name) if _wants_median_profile(job) else None
-    extracted: dict[int, list[Extraction]] = {}
+    extracted: dict[int, Extraction] = {}
     usable: dict[int, np.ndarray] = {}
 
-    def extract(block: slice) -> None:
-        parts, rows = [], []
-        for _, fit in _in_passes(take, block, job):
-            rows.append(usable_rows(fit.rates))
-            frames = clean_frames(fit.rates, job)
-            if profile is not None:
-                frames = replace(frames, profile=profile)
-            parts.append(extract_frames(frames, fit, job, exposure_time_s))
-        extracted[block.start] = parts  # once for a block, or its halves
-        usable[block.start] = np.any(rows, axis=0)
+    def extract(ints: slice) -> None:
+        fit = take(ints)
+        frames = clean_frames(fit.rates, job)
+        if profile is not None:
+            frames = replace(frames, profile=profile)
+        extracted[ints.start] = extract_frames(frames, fit, job, exposure_time_s)
+        usable[ints.start] = usable_rows(fit.rates)
 
     job.progress.start(f"{name}: rates to spectra", len(blocks))
     job.workers.run(extract, blocks, job.progress.advance)
     check_rows(np.any(list(usable.values()), axis=0), segment, job.calibration.wavelength)
-    return Extraction.concatenated([part for i in sorted(extracted) for part in extracted[i]])
+    return Extraction.concatenated([extracted[i] for i in sorted(extracted)])
 
 
-def _blocks_of_rates(n_ints: int, job: Job) -> list[slice]:
-    """Integrations that are read together: a few passes of a CPU, a single one of a GPU."""
-    workers = job.workers
-    n_most = max(_BYTES_READ, workers.bytes_per_pass)
-    workers = replace(workers, bytes_per_block=min(n_most, workers.bytes_per_block))
-    return workers.cut(0, n_ints, BYTES_PER_FRAME)
-
-
-def _in_passes(take: Callable[[slice], Fit], block: slice, job: Job) -> Iterator[tuple[slice, Fit]]:
-    """The rates of a block of integrations, as many at a time as go fast."""
-    held = take(block).planes()
-    for part in job.workers.passes(block.stop - block.start, BYTES_PER_FRAME):
-        ints = slice(block.start + part.start, block.start + part.stop)
-        yield ints, Fit.of({name: plane[part] for name, plane in held.items()})
+def blocks_of_frames(n_ints: int, job: Job) -> list[slice]:
+    """Integrations that are worked on together; few blocks: each takes some time by itself."""
+    return replace(job.workers, blocks_per_thread=1).cut(0, n_ints, BYTES_PER_FRAME)
 
 
 def _wants_median_profile(job: Job) -> bool:
@@ -174,15 +159,14 @@ def _median_profile(take: Callable[[slice], Fit], n_ints: int, job: Job, name: s
     store = job.room.store({"profile": (shape, np.float32)}, xp=xp)
     median = xp.zeros((1, detector.N_ROWS, detector.N_COLS), dtype=xp.float32)
 
-    def clean(block: slice) -> None:
-        for ints, fit in _in_passes(take, block, job):
-            store.put(ints, {"profile": clean_frames(fit.rates, job).profile[..., columns]})
+    def clean(ints: slice) -> None:
+        store.put(ints, {"profile": clean_frames(take(ints).rates, job).profile[..., columns]})
 
     def take_median(rows: slice) -> None:
         profiles = store.take((slice(None), rows))["profile"]
         median[:, rows, columns] = masked_median(profiles, axis=0)
 
-    blocks = _blocks_of_rates(n_ints, job)
+    blocks = blocks_of_frames(n_ints, job)
     row_blocks = job.workers.cut(0, detector.N_ROWS, 4 * n_ints * n_columns)
     job.progress.start(f"{name}: median profile", len(blocks) + len(row_blocks))
     job.workers.run(clean, blocks, job.progress.advance)

@@ -406,19 +406,17 @@ def test_a_gpu_without_room_gets_samples_by_blocks(whole, without_kernels, monke
 
 
 def test_a_block_of_frames_that_is_halved_leaves_nothing_behind(whole, monkeypatch):
-    """Its halves are cut into other passes than the whole."""
     plan, dataset, _ = whole("bright")
-    clean, n_calls = rates_to_spectra.clean_frames, iter(range(1000))
+    rows_of, n_calls = rates_to_spectra.usable_rows, iter(range(1000))
 
-    def fail_in_the_third_pass(*args):
-        if next(n_calls) == 2:
+    def fail_once(*args):
+        if next(n_calls) == 0:
             raise MemoryError("no more")
-        return clean(*args)
+        return rows_of(*args)
 
-    monkeypatch.setattr(rates_to_spectra, "clean_frames", fail_in_the_third_pass)
-    workers = Workers(1, 1 << 40, bytes_per_pass=2 * rates_to_spectra.BYTES_PER_FRAME)
-    assert_same_products(dataset, run_with(plan, workers)[0])
-    assert next(n_calls) > 3
+    monkeypatch.setattr(rates_to_spectra, "usable_rows", fail_once)
+    assert_same_products(dataset, run_with(plan, Workers(1, 1 << 40))[0])
+    assert next(n_calls) > 2
 
 
 def test_walks_have_an_order(whole):
