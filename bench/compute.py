@@ -52,7 +52,7 @@ def main(size: str, backend: str | None, data: Path | None, results: Path, repea
 def measure_compute(
     settings: SimulationSettings, backend: Backend, folder: Path, repeat: int
 ) -> dict:
-    """Both measurements of one observation."""
+    """All measurements of one observation."""
     backend.reuse_memory()
     source = Source.simulated(settings, backend)
     entry = {

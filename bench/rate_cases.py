@@ -22,7 +22,7 @@ from miri_gpu.rates.flat import apply_flat
 from miri_gpu.rates.gain import scale_gain
 from miri_gpu.rates.outliers import clean_outliers, count_flagged, replace_outliers
 from miri_gpu.rates.trace import fit_trace
-from miri_gpu.rates_to_spectra import blocks_of_frames
+from miri_gpu.rates_to_spectra import blocks_of_rates
 from miri_gpu.spectra.align import (
     AlignSpectraParams,
     align_spectra,
@@ -153,4 +153,4 @@ def numerics_cases(rates: Rates, job: Job) -> Iterator[Case]:
 
 def _some_frames(rates: Rates, job: Job) -> slice:
     """As many integrations as go through the steps together."""
-    return blocks_of_frames(rates.data.shape[0], job)[0]
+    return blocks_of_rates(rates.data.shape[0], job)[0]

@@ -37,7 +37,7 @@ def tables(results: Path = RESULTS) -> str:
     """All tables, one after the other, as Markdown."""
     parts = [
         by_device("jwst and ExoTiC-MIRI → miri_gpu", contests(results)),
-        by_device("a step alone, on one core", contests_of_steps(results)),
+        by_device("a step alone, theirs → ours", contests_of_steps(results)),
         by_device("miri_gpu by itself", [*reductions(results), *computations(results)]),
         by_device("what the machine can do", ceilings(results)),
         *growth(results),
@@ -63,22 +63,22 @@ def contests(results: Path) -> Iterator[Figure]:
     for case, entry in _contests(results):
         for phase, found in entry["phases"].items():
             both = _seconds(found["theirs_s"]), _seconds(found["ours_s"])
-            yield _beside(f"{PHASES[phase]}, {_data(entry)}", case, entry, *both, found["ratio"])
+            yield _contested(f"{PHASES[phase]}, {_data(entry)}", case, entry, *both, found["ratio"])
         peaks = [max(r["peak_memory_bytes"] for r in entry[side]) for side in ("theirs", "ours")]
-        yield _beside(f"peak memory, {_data(entry)}", case, entry, *map(_gb, peaks))
+        yield _contested(f"peak memory, {_data(entry)}", case, entry, *map(_gb, peaks))
 
 
 def contests_of_steps(results: Path) -> Iterator[Figure]:
     """Their steps and ours of the same name, each by itself.
 
-    Those of arrays alone, where kernels could run, are left to the files of results.
+    Without those measured with kernels switched off, which are in `bench/results/`.
     """
     for case, entry in _contests(results):
         for step, found in entry.get("by_step", {}).items():
             if not case[2].endswith("no kernels"):
                 both = [_digits(found[side]) for side in ("theirs_ns", "ours_ns")]
                 both[1] += f" ns / {found['per']}"
-                yield _beside(f"`{step}`, {_data(entry)}", case, entry, *both, found["ratio"])
+                yield _contested(f"`{step}`, {_data(entry)}", case, entry, *both, found["ratio"])
 
 
 def _contests(results: Path) -> Iterator[tuple[list[str], dict]]:
@@ -86,7 +86,7 @@ def _contests(results: Path) -> Iterator[tuple[list[str], dict]]:
     return (found for found in _entries("competition", results) if not found[1]["changes"])
 
 
-def _beside(
+def _contested(
     what: str, case: list[str], entry: dict, theirs: str, ours: str, ratio: float | None = None
 ) -> Figure:
     """Theirs, ours, and how many times as fast that is."""

@@ -127,7 +127,7 @@ class Backend:
         return total - free - self.held_memory_bytes()
 
     def reuse_memory(self) -> None:
-        """Keep memory that arrays let go of for the next ones: the host's, as CuPy does a GPU's."""
+        """Keep freed memory of the host for the next arrays; a GPU's is kept by CuPy itself."""
         host.keep_freed_memory()
 
     @contextmanager
@@ -149,7 +149,7 @@ class Backend:
             pool.set_limit(size=before)
 
     def release_memory(self) -> None:
-        """Give memory that is kept for reuse back to the device, and to the host."""
+        """Give memory that is kept for reuse back: to the device, and to the host's system."""
         if self.on_gpu:
             self.xp.get_default_memory_pool().free_all_blocks()
             self.xp.get_default_pinned_memory_pool().free_all_blocks()

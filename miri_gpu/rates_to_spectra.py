@@ -35,7 +35,8 @@ from miri_gpu.spectra.align import cross_dispersion_profiles
 from miri_gpu.spectra.box import Aperture, extract_box, find_aperture
 from miri_gpu.spectra.optimal import extract_optimal
 
-BYTES_PER_FRAME = 2 * detector.N_ROWS * detector.N_COLS * 8  # fits are in float64
+_BYTES_PER_FRAME = 2 * detector.N_ROWS * detector.N_COLS * 8  # fits are in float64
+_BYTES_TOGETHER = 1 << 30  # of frames at most, which a host reads before a GPU has them
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -121,7 +122,7 @@ def rates_to_extraction(
         Where a row of the spectrum has no usable pixel in any integration.
     """
     name, exposure_time_s = segment.path.name, job.plan.used_time_s(segment)
-    blocks = blocks_of_frames(n_ints, job)
+    blocks = blocks_of_rates(n_ints, job)
     profile = _median_profile(take, n_ints, job, name) if _wants_median_profile(job) else None
     extracted: dict[int, Extraction] = {}
     usable: dict[int, np.ndarray] = {}
@@ -140,9 +141,14 @@ def rates_to_extraction(
     return Extraction.concatenated([extracted[i] for i in sorted(extracted)])
 
 
-def blocks_of_frames(n_ints: int, job: Job) -> list[slice]:
-    """Integrations that are worked on together; few blocks: each takes some time by itself."""
-    return replace(job.workers, blocks_per_thread=1).cut(0, n_ints, BYTES_PER_FRAME)
+def blocks_of_rates(n_ints: int, job: Job) -> list[slice]:
+    """Integrations that are worked on together.
+
+    As few blocks as memory and threads allow: each costs some time, however small it is.
+    """
+    n_bytes = min(job.workers.bytes_per_block, _BYTES_TOGETHER)
+    workers = replace(job.workers, bytes_per_block=n_bytes, blocks_per_thread=1)
+    return workers.cut(0, n_ints, _BYTES_PER_FRAME)
 
 
 def _wants_median_profile(job: Job) -> bool:
@@ -166,7 +172,7 @@ def _median_profile(take: Callable[[slice], Fit], n_ints: int, job: Job, name: s
         profiles = store.take((slice(None), rows))["profile"]
         median[:, rows, columns] = masked_median(profiles, axis=0)
 
-    blocks = blocks_of_frames(n_ints, job)
+    blocks = blocks_of_rates(n_ints, job)
     row_blocks = job.workers.cut(0, detector.N_ROWS, 4 * n_ints * n_columns)
     job.progress.start(f"{name}: median profile", len(blocks) + len(row_blocks))
     job.workers.run(clean, blocks, job.progress.advance)

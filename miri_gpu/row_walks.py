@@ -20,9 +20,9 @@ from miri_gpu.segments import Segment
 from miri_gpu.stretches import MeasuredFrames, Stretch
 from miri_gpu.whole_frames import measures_frames
 
-# rows of the first segment that a GPU gets first, and of the last one that it gets last: it waits
-# for the ones before it computes, and nothing comes any more while it computes with the others
-_ROWS_WAITED_FOR = round(0.3 * detector.N_ROWS)
+# A GPU has nothing to do until the first part of all has come, and nothing comes any more while it
+# computes with the last one: both are small.
+_ROWS_OF_A_SMALL_PART = round(0.3 * detector.N_ROWS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,14 +135,15 @@ def _parts(segment: Segment, rows: slice, job: Job, *, n_before: int, is_last: b
     """The parts in which a segment is read: a single one, where samples stay in their file.
 
     A GPU gets as much of a segment as it can hold, which goes fastest, while it computes with what
-    came before; of the first and the last one a part, unless whole frames are measured first.
+    came before. The first segment begins with a small part, and the last one ends with one, unless
+    whole frames are measured first.
     """
     n_halo = block_halo(job.recipe, segment.readout)
     n_held = _rows_held(segment, n_halo, job)
     cut = [rows] if n_held is None else _cut_evenly(rows, n_held, n_halo)
-    is_whole = n_held is not None and cut == [ALL_ROWS]
-    if is_whole and job.backend.on_gpu and not measures_frames(job.recipe):
-        cut = _cut_for_a_gpu(is_first=n_before == 0, is_last=is_last)
+    has_room = n_held is not None and n_held >= detector.N_ROWS + 2 * n_halo
+    if has_room and job.backend.on_gpu and rows == ALL_ROWS and not measures_frames(job.recipe):
+        cut = _with_small_parts(is_first=n_before == 0, is_last=is_last)
     asks = job.fits_memory(segment, 2 if n_before else 1)  # beside the one that is in work then
     return [
         _Part(
@@ -174,10 +175,11 @@ def _rows_held(segment: Segment, n_halo: int, job: Job) -> int | None:
     return n_rows
 
 
-def _cut_for_a_gpu(*, is_first: bool, is_last: bool) -> list[slice]:
-    """Cut all rows so that a GPU waits for few of the first segment, and ends with few."""
-    inner = [_ROWS_WAITED_FOR] * is_first + [detector.N_ROWS - _ROWS_WAITED_FOR] * is_last
-    return [slice(*pair) for pair in pairwise([0, *inner, detector.N_ROWS])]
+def _with_small_parts(*, is_first: bool, is_last: bool) -> list[slice]:
+    """All rows, a small part of the first segment first, and of the last one last."""
+    begins = [_ROWS_OF_A_SMALL_PART] if is_first else []
+    ends = [detector.N_ROWS - _ROWS_OF_A_SMALL_PART] if is_last else []
+    return [slice(*pair) for pair in pairwise([0, *begins, *ends, detector.N_ROWS])]
 
 
 def _cut_evenly(rows: slice, n_most: int, n_halo: int) -> list[slice]:

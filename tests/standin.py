@@ -186,7 +186,8 @@ class StandInArray:
         raise TypeError("implicit copy to the host: use to_host")
 
     def __array_ufunc__(self, ufunc, *args, **kwargs):  # CuPy imports scipy.sparse for scalars
-        raise TypeError(f"np.{ufunc.__name__}, or a NumPy scalar or array before a device array")
+        what = f"np.{ufunc.__name__} got a device array"
+        raise TypeError(f"{what}, perhaps as an operator with a NumPy scalar or array before it")
 
     def __array_function__(self, function, *args, **kwargs):
         raise TypeError(f"np.{function.__name__} got a device array: use xp.{function.__name__}")

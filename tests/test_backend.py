@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import standin
 
-from miri_gpu import backend
+from miri_gpu import backend, host
 from miri_gpu.backend import Backend, BackendError, is_out_of_memory, namespace, select, to_host
 
 PIP = 'pip install "miri-gpu[cuda1'
@@ -315,10 +315,22 @@ def test_a_gpu_is_capped_and_freed_again():
         assert limits[3:] == [700]
 
 
-def test_releasing_and_synchronising_do_nothing_on_numpy():
-    chosen = select("numpy")
-    chosen.release_memory()
-    chosen.synchronize()
+def test_the_host_keeps_freed_memory_and_returns_it_with_any_backend(monkeypatch):
+    done = []
+    monkeypatch.setattr(host, "keep_freed_memory", lambda: done.append("kept"))
+    monkeypatch.setattr(host, "return_freed_memory", lambda: done.append("returned"))
+    pool = types.SimpleNamespace(free_all_blocks=lambda: done.append("freed"))
+    cupy = types.SimpleNamespace(
+        get_default_memory_pool=lambda: pool, get_default_pinned_memory_pool=lambda: pool
+    )
+    for chosen in (select("numpy"), Backend("cupy", cupy, "", "")):
+        chosen.reuse_memory()
+        chosen.release_memory()
+    assert done == ["kept", "returned", "kept", "freed", "freed", "returned"]
+
+
+def test_synchronising_does_nothing_on_numpy():
+    select("numpy").synchronize()
 
 
 # --- the stand-in itself: a test on it must be able to fail
@@ -363,6 +375,7 @@ REFUSED = {
     "ufunc where": lambda d, h: standin.xp.add(d, 1.0, where=d > 1),
     "uint8 at": lambda d, h: standin.xp.add.at(d.astype("u1"), 0, 1),
     "NumPy scalars before": lambda d, h: np.float32(2) * d,
+    "NumPy scalars compared": lambda d, h: np.float32(2) < d,
     "objects": lambda d, h: standin.xp.asarray(np.array([None])),
 }
 

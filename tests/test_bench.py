@@ -511,7 +511,7 @@ def test_a_contest_says_who_took_part(tmp_path):
         "",
         "<sup>1</sup> `0123456`, 2026-01-02, jwst 3.0 and ExoTiC-MIRI 1.0",
         "",
-        "| a step alone, on one core | 2 cores, Some CPU |",
+        "| a step alone, theirs → ours | 2 cores, Some CPU |",
         "| --- | ---: |",
         "| `jump`, 40 x 64, `faint` | 9.00 → 3.00 ns / sample: **3.0** <sup>1</sup> |",
         "",

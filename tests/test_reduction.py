@@ -341,7 +341,7 @@ def test_a_gpu_computes_the_same_and_meets_no_host_array(whole, monkeypatch, nam
 @pytest.mark.parametrize("by", ["Python", "compiled code"])
 @pytest.mark.parametrize("name", ["bright", "every step"])
 def test_samples_take_any_way_to_a_gpu(whole, without_kernels, monkeypatch, name, by, n_bytes):
-    """A segment as a whole, the last one in parts of rows, and by blocks where room is short."""
+    """Segments in a few parts, in many, and by blocks where room is short."""
     plan, dataset, rates = whole(name)
     plan = replace(plan, backend=pretended_gpu(monkeypatch))
     if by == "compiled code":
@@ -354,24 +354,26 @@ def test_samples_take_any_way_to_a_gpu(whole, without_kernels, monkeypatch, name
 
 
 @pytest.mark.parametrize(
-    ("n_rows", "first", "last"),
+    ("name", "n_rows", "n_segments", "parts"),
     [
-        (500, [125, 291], [291, 125]),
-        (300, [208, 208], [208, 208]),
-        (200, [139, 138, 139], [139, 138, 139]),
-        (100, [84, 83, 83, 83, 83], [84, 83, 83, 83, 83]),
+        ("bright", 418, 1, [[125, 166, 125]]),
+        ("bright", 418, 3, [[125, 291], [416], [291, 125]]),
+        ("bright", 417, 1, [[416]]),  # the halos of the parts would not fit
+        ("bright", 300, 2, [[208, 208], [208, 208]]),
+        ("bright", 200, 1, [[139, 138, 139]]),
+        ("bright", 100, 1, [[84, 83, 83, 83, 83]]),
+        ("every step", 500, 2, [[416], [416]]),  # which measures whole frames first
     ],
 )
 def test_a_gpu_computes_with_parts_that_come_as_it_computes(
-    whole, monkeypatch, n_rows, first, last
+    whole, monkeypatch, name, n_rows, n_segments, parts
 ):
     """Even ones with one row of a halo; where all fit, a small one first of all and last of all."""
-    plan = replace(whole("bright")[0], backend=pretended_gpu(monkeypatch))
-    n_bytes = plan.segments[0].samples.n_bytes
-    room = Room(bytes_of_uploads=2 * n_rows * n_bytes // detector.N_ROWS)
-    walks = walks_ahead(plan.segments, replace(Job.of(plan), room=room))
-    found = [[part.stop - part.start for part in walk.parts] for walk in (walks[0], walks[-1])]
-    assert found == [first, last]
+    plan = replace(whole(name)[0], backend=pretended_gpu(monkeypatch))
+    one = plan.segments[0]
+    room = Room(bytes_of_uploads=2 * n_rows * one.samples.n_bytes // detector.N_ROWS)
+    walks = walks_ahead([one] * n_segments, replace(Job.of(plan), room=room))
+    assert [[part.stop - part.start for part in walk.parts] for walk in walks] == parts
 
 
 def test_references_count_among_what_a_cap_is_for(whole, monkeypatch):
@@ -409,14 +411,22 @@ def test_a_block_of_frames_that_is_halved_leaves_nothing_behind(whole, monkeypat
     plan, dataset, _ = whole("bright")
     rows_of, n_calls = rates_to_spectra.usable_rows, iter(range(1000))
 
-    def fail_once(*args):
+    def fail_once(*args):  # when the extraction of a block is kept already
         if next(n_calls) == 0:
             raise MemoryError("no more")
         return rows_of(*args)
 
     monkeypatch.setattr(rates_to_spectra, "usable_rows", fail_once)
     assert_same_products(dataset, run_with(plan, Workers(1, 1 << 40))[0])
-    assert next(n_calls) > 2
+    assert next(n_calls) == len(plan.segments) + 2
+
+
+def test_frames_come_in_as_few_blocks_as_memory_and_threads_allow(whole):
+    job = Job.of(whole("bright")[0])
+    for workers, n_blocks in ((Workers(1, 1 << 40), 1), (Workers(3, 1 << 40), 3)):
+        blocks = rates_to_spectra.blocks_of_rates(300, replace(job, workers=workers))
+        assert len(blocks) == n_blocks
+    assert len(rates_to_spectra.blocks_of_rates(300, replace(job, workers=Workers(3, 1)))) == 300
 
 
 def test_walks_have_an_order(whole):
