@@ -95,6 +95,19 @@ class ArrayBundle:
         return replace(first, **joined)
 
 
+def check_shapes(shape: tuple[int, ...], **arrays: Array | None) -> None:
+    """Refuse arrays of another shape, since kernels trust that they have it; None passes.
+
+    Raises
+    ------
+    ValueError
+        Which names the array.
+    """
+    for name, array in arrays.items():
+        if array is not None and tuple(array.shape) != tuple(shape):
+            raise ValueError(f"{name}: expected the shape {shape}, got {array.shape}")
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Ramps(ArrayBundle):
     """Detector ramps of a segment, or of an area of it.
@@ -111,6 +124,13 @@ class Ramps(ArrayBundle):
     data: Array
     groupdq: Array
     pixeldq: Array
+
+    def __post_init__(self):
+        """Refuse arrays that do not belong together."""
+        if self.data.ndim != 4:
+            raise ValueError(f"data: expected 4 axes of ramps, got the shape {self.data.shape}")
+        check_shapes(self.data.shape, groupdq=self.groupdq)
+        check_shapes(self.data.shape[2:], pixeldq=self.pixeldq)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -134,6 +154,12 @@ class Rates(ArrayBundle):
     var_rnoise: Array
     dq: Array
     var_flat: Array | None = None
+
+    def __post_init__(self):
+        """Refuse arrays that do not belong together."""
+        if self.data.ndim != 3:
+            raise ValueError(f"data: expected 3 axes of rates, got the shape {self.data.shape}")
+        check_shapes(self.data.shape, **vars(self))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

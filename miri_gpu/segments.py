@@ -21,6 +21,9 @@ from miri_gpu.raw_samples import SampleFile
 
 _STEPS_ON_RAMPS = ("S_RESET", "S_LINEAR", "S_DARK", "S_JUMP")
 _IDENTITY = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
+# the same in all segments of an exposure
+_READOUT = ("NGROUPS", "TGROUP", "TFRAME", "NFRAMES", "GROUPGAP", "READPATT", "EXSEGTOT")
+_TIMES = ("TGROUP", "TFRAME")  # [s]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +57,11 @@ class Segment:
     def holds_ramps(self) -> bool:
         """Whether the segment is raw ramps rather than rate images."""
         return len(self.shape) == 4
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether rate images are divided by the flat field already."""
+        return not self.holds_ramps and self.primary.get("S_FLAT") == "COMPLETE"
 
     @property
     def n_ints(self) -> int:
@@ -163,6 +171,8 @@ def open_segment(path: str | Path) -> Segment:
         raise SegmentError(f"{path}: no such file")
     if path.is_dir():
         raise SegmentError(f"{path}: expected a FITS file, got a folder{_files_at(path)}")
+    if not path.is_file():  # a pipe, which would be waited for
+        raise SegmentError(f"{path}: expected a FITS file, got something else")
     try:
         _check_start(path)
         with warnings.catch_warnings():
@@ -229,6 +239,11 @@ def _check_mode(segment: Segment) -> None:
         )
     if not isinstance(segment.primary.get("NGROUPS"), int):
         raise SegmentError(f"{segment.path}: NGROUPS: expected the number of groups, got none")
+    for keyword in _TIMES:
+        value = segment.primary.get(keyword)
+        is_time = isinstance(value, int | float) and 0 < value < np.inf
+        if isinstance(value, str | int | float) and not is_time:  # it may be absent
+            raise SegmentError(f"{segment.path}: {keyword}: expected a time above 0 s, got {value}")
     if segment.holds_ramps:
         done = [key for key in _STEPS_ON_RAMPS if segment.primary.get(key) == "COMPLETE"]
         if done:
@@ -275,7 +290,7 @@ def _check_complete(segment: Segment) -> None:
 def _check_same_observation(segments: Sequence[Segment]) -> None:
     first = segments[0]
     for segment in segments[1:]:
-        for keyword in (*_IDENTITY, "NGROUPS", "EXSEGTOT"):
+        for keyword in (*_IDENTITY, *_READOUT):
             ours, theirs = first.primary.get(keyword), segment.primary.get(keyword)
             if ours != theirs:
                 raise SegmentError(
@@ -286,6 +301,11 @@ def _check_same_observation(segments: Sequence[Segment]) -> None:
             raise SegmentError(
                 f"{segment.path}: expected {'ramps' if first.holds_ramps else 'rate images'} "
                 f"like {first.path}, got {'ramps' if segment.holds_ramps else 'rate images'}"
+            )
+        if segment.is_flat != first.is_flat:
+            raise SegmentError(
+                f"{segment.path}: S_FLAT: expected all rate images divided by the flat field, or "
+                f"none, got {first.path} {'with' if first.is_flat else 'without'} it"
             )
 
 

@@ -88,6 +88,12 @@ def test_crds_without_server_or_cache(crds, tmp_path, capfd):
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_a_context_without_its_ending(crds):
+    crds.setenv("CRDS_CONTEXT", "jwst_0001")
+    with pytest.raises(CalibrationError, match=r"CRDS: expected .*\.pmap.*jwst_0001"):
+        load_calibration(observation_header())
+
+
 def test_a_context_or_file_that_the_cache_lacks(crds, cache, capfd):
     crds.setenv("CRDS_CONTEXT", "jwst_0666.pmap")
     with pytest.raises(CalibrationError, match=r"mask: expected .* \(jwst_0666\.pmap\), got: "):

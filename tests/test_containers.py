@@ -8,6 +8,14 @@ import pytest
 from miri_gpu.backend import namespace, to_host
 from miri_gpu.containers import Ramps, Rates, Readout, Spectra
 from miri_gpu.detector import FRAME_TIME_S
+from miri_gpu.ramps.dq import initialize_dq
+from miri_gpu.ramps.jumps import JumpParams, flag_jumps
+from miri_gpu.ramps.likelihood import LikelihoodParams, fit_ramps_likelihood
+from miri_gpu.ramps.linearity import correct_linearity
+from miri_gpu.ramps.ramp_fit import RampFitParams, fit_ramps
+from miri_gpu.ramps.saturation import flag_saturation
+from miri_gpu.ramps.time_jumps import TimeJumpParams, flag_time_jumps
+from miri_gpu.rates.flat import apply_flat
 
 
 def small_rates(**changed):
@@ -22,7 +30,7 @@ def test_map_reaches_every_array_and_passes_over_the_absent():
     assert rates.data.shape == rates.dq.shape == (2, 2, 4)
     assert rates.var_flat is None
     assert isinstance(rates, Rates)
-    assert small_rates(var_flat=np.ones(3)).map(np.negative).var_flat[0] == -1.0
+    assert small_rates(var_flat=np.ones((2, 3, 4))).map(np.negative).var_flat[0, 0, 0] == -1.0
 
 
 def test_map_makes_a_new_container():
@@ -56,9 +64,45 @@ def test_containers_cannot_be_changed():
 
 def test_containers_compare_by_identity():
     """Comparing arrays would give arrays; two containers are equal where they are the same one."""
-    ramps = Ramps(data=np.ones(2), groupdq=np.zeros(2), pixeldq=np.zeros(2))
+    cube = np.ones((1, 2, 3, 4))
+    ramps = Ramps(data=cube, groupdq=cube, pixeldq=cube[0, 0])
     assert ramps == ramps
     assert ramps != replace(ramps)
+
+
+CUBE, IMAGE = np.ones((2, 5, 3, 4), np.float32), np.ones((3, 4), np.float32)
+FLAGS, READOUT = np.zeros((3, 4), np.uint32), Readout()
+SMALL_RAMPS = Ramps(data=CUBE, groupdq=np.zeros(CUBE.shape, np.uint8), pixeldq=FLAGS)
+
+
+@pytest.mark.parametrize(
+    "name, make",
+    [
+        ("data", lambda: Ramps(data=CUBE[0], groupdq=CUBE[0], pixeldq=IMAGE)),
+        ("groupdq", lambda: Ramps(data=CUBE, groupdq=CUBE[:1], pixeldq=IMAGE)),
+        ("groupdq", lambda: Ramps(data=CUBE, groupdq=CUBE[:, 1:], pixeldq=IMAGE)),
+        ("pixeldq", lambda: Ramps(data=CUBE, groupdq=CUBE, pixeldq=IMAGE[:1])),
+        ("data", lambda: small_rates(data=IMAGE)),
+        ("err", lambda: small_rates(err=IMAGE)),
+        ("dq", lambda: small_rates(dq=np.zeros((1, 3, 4), np.uint32))),
+        ("mask", lambda: initialize_dq(SMALL_RAMPS, IMAGE[0])),
+        ("threshold", lambda: flag_saturation(SMALL_RAMPS, IMAGE[:2], IMAGE)),
+        ("pixeldq", lambda: correct_linearity(SMALL_RAMPS, CUBE[0, :, 1:], FLAGS[1:])),
+        ("read_noise", lambda: flag_jumps(
+            SMALL_RAMPS, IMAGE[:2], IMAGE, params=JumpParams(), readout=READOUT)),
+        ("gain", lambda: flag_time_jumps(
+            SMALL_RAMPS, IMAGE, IMAGE[:2], params=TimeJumpParams(), readout=READOUT)),
+        ("gain", lambda: fit_ramps(
+            SMALL_RAMPS, IMAGE, np.float32(5), params=RampFitParams(), readout=READOUT)),
+        ("dark_current", lambda: fit_ramps_likelihood(
+            SMALL_RAMPS, IMAGE, IMAGE, params=LikelihoodParams(), readout=READOUT,
+            dark_current=IMAGE[:, 1:])),
+        ("flat_err", lambda: apply_flat(small_rates(), IMAGE, IMAGE[1:], IMAGE)),
+    ],
+)  # fmt: skip
+def test_arrays_that_do_not_belong_together_are_refused(name, make):
+    with pytest.raises(ValueError, match=rf"{name}: expected .*got"):
+        make()
 
 
 def test_readout_is_fast_mode_unless_told():

@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,35 @@ def test_segments_of_different_observations_are_refused(variant, keyword):
     two = variant("two.fits", EXSEGNUM=2, INTSTART=3, INTEND=4, **{keyword: "09"})
     message = refusal(one, two)
     assert str(two) in message and str(one) in message and keyword in message
+
+
+@pytest.mark.parametrize(
+    "other", [{"TGROUP": 2.77}, {"NFRAMES": 4}, {"READPATT": "SLOWR1"}, {"EXSEGTOT": 3}]
+)
+def test_segments_that_were_read_out_in_other_ways_are_refused(variant, other):
+    one = variant("one.fits", EXSEGNUM=1)
+    two = variant("two.fits", EXSEGNUM=2, INTSTART=3, INTEND=4, **other)
+    [(keyword, value)] = other.items()
+    message = refusal(one, two)
+    assert f"{keyword}: expected " in message and f"got {value}" in message
+
+
+def test_rate_images_with_and_without_the_flat_field_are_refused(variant):
+    def fit(hdus):
+        hdus["SCI"].data = hdus["SCI"].data[:, 0].astype(np.float32)
+        hdus["SCI"].header["BUNIT"] = "DN/s"
+
+    one = variant("one.fits", change=fit, EXSEGNUM=1, S_FLAT="COMPLETE")
+    two = variant("two.fits", change=fit, EXSEGNUM=2, INTSTART=3, INTEND=4)
+    message = refusal(one, two)
+    assert str(two) in message and "S_FLAT: expected all" in message and str(one) in message
+    assert len(open_segments([variant("three.fits", change=fit)], partial=True)) == 1
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    path = tmp_path / "pipe_uncal.fits"
+    os.mkfifo(path)
+    assert f"{path}: expected a FITS file" in refusal(path)
 
 
 def test_a_segment_of_a_longer_exposure_is_refused(variant):
@@ -188,6 +218,9 @@ def test_truncated_anywhere(small, tmp_path):
         ({"SUBARRAY": "FULL"}, "SUBARRAY: expected SLITLESSPRISM, got FULL"),
         ({"NGROUPS": None}, "NGROUPS: expected the number of groups"),
         ({"NGROUPS": 4}, "expected NGROUPS = 4 groups, got 3"),
+        ({"TGROUP": 0.0}, "TGROUP: expected a time above 0 s, got 0.0"),
+        ({"TGROUP": "abc"}, "TGROUP: expected a time above 0 s, got abc"),
+        ({"TFRAME": -1}, "TFRAME: expected a time above 0 s, got -1"),
     ],
 )
 def test_another_mode(variant, card, expected):

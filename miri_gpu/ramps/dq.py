@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from miri_gpu.backend import namespace
-from miri_gpu.containers import Array, Ramps
+from miri_gpu.containers import Array, Ramps, check_shapes
 from miri_gpu.detector import DO_NOT_USE
 
 
@@ -25,6 +25,7 @@ def initialize_dq(ramps: Ramps, mask: Array) -> Ramps:
     The dq_init step of the STScI pipeline.
     """
     xp = namespace(ramps.data, mask)
+    check_shapes(ramps.data.shape[2:], mask=mask)
     return replace(
         ramps,
         pixeldq=ramps.pixeldq | mask,

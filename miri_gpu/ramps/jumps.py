@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from miri_gpu.backend import namespace, to_host
-from miri_gpu.containers import Array, Ramps, Readout
+from miri_gpu.containers import Array, Ramps, Readout, check_shapes
 from miri_gpu.detector import DO_NOT_USE, NO_GAIN_VALUE
 from miri_gpu.parameters import Parameters, option
 from miri_gpu.ramps import ramp_kernels
@@ -186,6 +186,7 @@ def flag_jumps(
     which every pixel of the frame is flagged; that is left out, since no block can see it.
     """
     xp = namespace(ramps.data, ramps.groupdq, ramps.pixeldq, read_noise, gain)
+    check_shapes(ramps.data.shape[2:], read_noise=read_noise, gain=gain)
     if ramps.data.shape[1] < _FEWEST_GROUPS:
         return ramps
     if dropped is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from miri_gpu.backend import namespace
-from miri_gpu.containers import Array, Ramps, Rates, Readout
+from miri_gpu.containers import Array, Ramps, Rates, Readout, check_shapes
 from miri_gpu.detector import DO_NOT_USE, JUMP_DET, NO_GAIN_VALUE, SATURATED
 from miri_gpu.parameters import Parameters, option
 from miri_gpu.ramps.broken_ramps import union_of_flags
@@ -123,6 +123,7 @@ def fit_ramps_likelihood(
     among two differences no jump is looked for; and what has no rate is DO_NOT_USE.
     """
     xp = namespace(ramps.data, ramps.groupdq, ramps.pixeldq, read_noise, gain, dark_current)
+    check_shapes(ramps.data.shape[2:], read_noise=read_noise, gain=gain, dark_current=dark_current)
     n_ints, _, n_rows, n_cols = ramps.data.shape
     shape = (n_ints, n_rows, n_cols)
     fits = _LineFits(

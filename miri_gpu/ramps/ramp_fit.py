@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from miri_gpu.backend import namespace, to_host
-from miri_gpu.containers import Array, Ramps, Rates, Readout
+from miri_gpu.containers import Array, Ramps, Rates, Readout, check_shapes
 from miri_gpu.detector import DO_NOT_USE, JUMP_DET, NO_GAIN_VALUE, SATURATED
 from miri_gpu.parameters import Parameters, option
 from miri_gpu.ramps import ramp_fit_kernels
@@ -106,6 +106,7 @@ def fit_ramps(
     no MIRI step sets; and no result at all where the first group is saturated on the whole frame.
     """
     xp = namespace(ramps.data, ramps.groupdq, ramps.pixeldq, read_noise, gain, dark_current)
+    check_shapes(ramps.data.shape[2:], read_noise=read_noise, gain=gain, dark_current=dark_current)
     groupdq, dropped = with_limits(ramps.groupdq, dropped, params)
     groups, n_fitted = _group_range(dropped)
     used = UsedRamps(

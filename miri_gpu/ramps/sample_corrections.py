@@ -9,7 +9,7 @@ from typing import Self
 
 from miri_gpu import kernels
 from miri_gpu.backend import namespace
-from miri_gpu.containers import Array, Ramps
+from miri_gpu.containers import Array, Ramps, check_shapes
 from miri_gpu.detector import SATURATED
 from miri_gpu.ramps.ramp_kernels import images, run_on
 
@@ -67,6 +67,8 @@ def correct_samples(ramps: Ramps, correction: SampleCorrection) -> Ramps:
     """
     c = correction
     xp = namespace(ramps.data, c.pixeldq, c.reset, c.coefficients, c.dark)
+    planes = {name: a[(0,) * (a.ndim - 2)] for name, a in vars(c).items() if a is not None}
+    check_shapes(ramps.data.shape[2:], **planes)
     references = [array for array in (c.reset, c.coefficients, c.dark) if array is not None]
     if run_on(ramps, *references, xp=xp):
         data = _corrected(ramps, c, xp=xp)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from miri_gpu.backend import namespace
-from miri_gpu.containers import Array, Ramps, Readout
+from miri_gpu.containers import Array, Ramps, Readout, check_shapes
 from miri_gpu.detector import (
     AD_FLOOR,
     ATOD_LIMIT_DN,
@@ -77,6 +77,7 @@ def flag_saturation(
     The saturation step of the STScI pipeline (stcal's `flag_saturated_pixels`).
     """
     xp = namespace(ramps.data, threshold, threshold_dq)
+    check_shapes(ramps.data.shape[2:], threshold=threshold, threshold_dq=threshold_dq)
     limit, pixeldq = saturation_limit(threshold, threshold_dq)
     reach = params.n_pix_grow_sat
     if ramp_kernels.run_on(ramps, limit, xp=xp):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from miri_gpu.backend import namespace, to_host
-from miri_gpu.containers import Array, Ramps, Readout
+from miri_gpu.containers import Array, Ramps, Readout, check_shapes
 from miri_gpu.detector import DO_NOT_USE, JUMP_DET
 from miri_gpu.parameters import Parameters, option
 from miri_gpu.ramps.jump_flags import clear_unusable, first_differences
@@ -122,6 +122,7 @@ def flag_time_jumps(
     observation was cut.
     """
     xp = namespace(ramps.data, ramps.groupdq, read_noise, gain)
+    check_shapes(ramps.data.shape[2:], read_noise=read_noise, gain=gain)
     _check_edges(ramps, before=before, after=after)
     groups = _groups_in_use(ramps.data.shape[1], dropped, before, after)
     half = _reach(ramps, before, after, params)

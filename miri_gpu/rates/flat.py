@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from miri_gpu import kernels
 from miri_gpu.backend import namespace
-from miri_gpu.containers import Array, Rates
+from miri_gpu.containers import Array, Rates, check_shapes
 from miri_gpu.detector import DO_NOT_USE, NO_FLAT_FIELD
 
 
@@ -32,6 +32,7 @@ def apply_flat(rates: Rates, flat: Array, flat_err: Array, flat_dq: Array) -> Ra
     The flat_field step of the STScI pipeline, for cubes.
     """
     xp = namespace(rates.data, flat, flat_err, flat_dq)
+    check_shapes(rates.data.shape[1:], flat=flat, flat_err=flat_err, flat_dq=flat_dq)
     unknown = xp.isnan(flat) | (flat == 0)
     flat_dq = flat_dq | unknown.astype(xp.uint32) * (DO_NOT_USE | NO_FLAT_FIELD)
     unusable = (flat_dq & (DO_NOT_USE | NO_FLAT_FIELD)) != 0
