@@ -16,6 +16,9 @@ from miri_gpu.errors import MiriGpuError, OutputError
 from miri_gpu.simulate.settings import SimulationSettings
 
 _BAD_INPUT = 2
+_UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "B": 1}  # B ends the others, too
+_LEAST_MEMORY = 1_000_000  # bytes; a number without its unit is less
 
 
 def reports_errors(function):
@@ -330,9 +333,8 @@ def parse_size(text: str | None) -> int | None:
     """Bytes of a size such as 4GB, 512MB or 8e9."""
     if text is None:
         return None
-    units = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "B": 1}
     number, factor = text.strip().upper(), 1.0
-    for unit, size in units.items():
+    for unit, size in _UNITS.items():
         if number.endswith(unit):
             number, factor = number.removesuffix(unit), size
             break
@@ -340,6 +342,6 @@ def parse_size(text: str | None) -> int | None:
         n_bytes = int(float(number) * factor)
     except (ValueError, OverflowError):
         n_bytes = 0
-    if n_bytes <= 0:
-        raise MiriGpuError(f"--memory: expected a size such as 4GB, got {text!r}")
+    if n_bytes < _LEAST_MEMORY:
+        raise MiriGpuError(f"--memory: expected a size such as 4GB, of 1 MB or more, got {text!r}")
     return n_bytes

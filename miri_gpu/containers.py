@@ -157,8 +157,6 @@ class Rates(ArrayBundle):
 
     def __post_init__(self):
         """Refuse arrays that do not belong together."""
-        if self.data.ndim != 3:
-            raise ValueError(f"data: expected 3 axes of rates, got the shape {self.data.shape}")
         check_shapes(self.data.shape, **vars(self))
 
 

@@ -132,12 +132,14 @@ def rates_to_extraction(
         frames = clean_frames(fit.rates, job)
         if profile is not None:
             frames = replace(frames, profile=profile)
-        extracted[ints.start] = extract_frames(frames, fit, job, exposure_time_s)
         usable[ints.start] = usable_rows(fit.rates)
+        found = extract_frames(frames, fit, job, exposure_time_s)
+        extracted[ints.start] = without_dead(found, usable[ints.start])
 
     job.progress.start(f"{name}: rates to spectra", len(blocks))
     job.workers.run(extract, blocks, job.progress.advance)
-    check_rows(np.any(list(usable.values()), axis=0), segment, job.calibration.wavelength)
+    rows = np.any([part.any(axis=0) for part in usable.values()], axis=0)
+    check_rows(rows, segment, job.calibration.wavelength)
     return Extraction.concatenated([extracted[i] for i in sorted(extracted)])
 
 
@@ -297,10 +299,28 @@ def _extract(
 
 
 def usable_rows(rates: Rates) -> np.ndarray:
-    """Which rows have a usable pixel in any integration, (n_rows,) bool, on the host."""
+    """Which rows of each integration have a usable pixel, (n_ints, n_rows) bool, on the host."""
     xp = namespace(rates.data)
     usable = xp.isfinite(rates.data) & ((rates.dq & detector.DO_NOT_USE) == 0)
-    return to_host(usable[:, :, detector.N_REFERENCE_COLS :].any(axis=(0, 2)))
+    return to_host(usable[:, :, detector.N_REFERENCE_COLS :].any(axis=2))
+
+
+def without_dead(extraction: Extraction, usable: np.ndarray) -> Extraction:
+    """No flux where an integration has no usable pixel at all, by its `usable_rows`.
+
+    Cleaning fills such frames with 0, as if that were known.
+    """
+    dead = ~usable.any(axis=1)
+    if not dead.any():
+        return extraction
+    names = ("flux", "flux_err", "background", "background_err")
+    known = {name: getattr(extraction, name) for name in names}
+    blanked = {
+        name: np.where(dead[:, None], np.float32(np.nan), array)
+        for name, array in known.items()
+        if array is not None
+    }
+    return replace(extraction, **blanked)
 
 
 def check_rows(usable: np.ndarray, segment: Segment, wavelength: Array) -> None:

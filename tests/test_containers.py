@@ -82,7 +82,7 @@ SMALL_RAMPS = Ramps(data=CUBE, groupdq=np.zeros(CUBE.shape, np.uint8), pixeldq=F
         ("groupdq", lambda: Ramps(data=CUBE, groupdq=CUBE[:1], pixeldq=IMAGE)),
         ("groupdq", lambda: Ramps(data=CUBE, groupdq=CUBE[:, 1:], pixeldq=IMAGE)),
         ("pixeldq", lambda: Ramps(data=CUBE, groupdq=CUBE, pixeldq=IMAGE[:1])),
-        ("data", lambda: small_rates(data=IMAGE)),
+        ("err", lambda: small_rates(data=IMAGE)),
         ("err", lambda: small_rates(err=IMAGE)),
         ("dq", lambda: small_rates(dq=np.zeros((1, 3, 4), np.uint32))),
         ("mask", lambda: initialize_dq(SMALL_RAMPS, IMAGE[0])),

@@ -341,7 +341,8 @@ def test_other_types_are_left_to_array_code(rng):
     doubles = replace(ramps, data=ramps.data.astype(np.float64))
     assert not ramp_kernels.run_on(doubles, xp=np)
     assert not ramp_kernels.run_on(ramps, ramps.data[0].astype(np.float64), xp=np)
-    assert not ramp_kernels.run_on(replace(ramps, data=ramps.data[:0]), xp=np)
+    none = replace(ramps, data=ramps.data[:0], groupdq=ramps.groupdq[:0])
+    assert not ramp_kernels.run_on(none, xp=np)
     assert not ramp_kernels.run_on(ramps, ramps.data[0, :, :1], xp=np)
     few = Ramps(
         data=ramps.data[:, :, :1, :9],

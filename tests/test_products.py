@@ -173,6 +173,17 @@ def test_what_is_left_unfinished_is_emptied_unless_it_is_the_input(
 # --- recipes in the directory
 
 
+@pytest.mark.parametrize("name", ["figures", "timeseries.nc", "reduce.log"])
+def test_a_folder_in_the_place_of_a_file_is_refused_beforehand(observation, tmp_path, name):
+    if name == "figures":
+        (tmp_path / name).touch()
+    else:
+        (tmp_path / name).mkdir()
+    with pytest.raises(OutputError, match=rf"{name}: expected a .* or nothing, got a "):
+        reduce_into(tmp_path, observation)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_a_recipe_of_ones_own_is_only_replaced_when_asked(observation, tmp_path, no_figures):
     (tmp_path / "recipe.toml").write_text("[jump]\nrejection_threshold = 9\n")
     with pytest.raises(OutputError, match=r"holds recipe\.toml already; .* --overwrite"):

@@ -589,6 +589,23 @@ def test_an_integration_whose_trace_is_not_found_is_unknown(rough, references):
     np.testing.assert_array_equal(np.isnan(dataset["background"].values).all(axis=1), lost)
 
 
+@pytest.mark.parametrize("sample", [0, 65535], ids=["dead", "saturated"])
+def test_an_integration_without_a_usable_pixel_has_no_flux(
+    observation, references, tmp_path, sample
+):
+    """Where cleaning fills its frame with 0."""
+
+    def lose(samples):
+        samples[2] = sample
+
+    first = edited(observation.segments[0], tmp_path / "lost_uncal.fits", samples=lose)
+    segments = [first, observation.segments[1]]
+    dataset = reduce(segments, "bright", references=references, backend="numpy")
+    lost = np.arange(12) == 2
+    for name in ("flux", "flux_error", "background"):
+        np.testing.assert_array_equal(np.isnan(dataset[name].values).all(axis=1), lost)
+
+
 @pytest.mark.parametrize("algorithm", ["OLS_C", "LIKELY"])
 def test_photons_of_a_background_that_groups_have_lost_count(observation, references, algorithm):
     """In the faint rows, where they are most of the noise."""

@@ -104,6 +104,12 @@ def test_jwst_opens_a_segment_as_ramps(observation):
         assert np.array_equal(model.data, samples_of(path))
 
 
+@pytest.mark.parametrize("name", ["star_peak_rate", "read_noise_dn", "drift_dn"])
+def test_infinite_settings_are_refused(name):
+    with pytest.raises(ValueError, match=rf"simulate\.{name}: expected a finite number, got inf"):
+        SimulationSettings(**{name: float("inf")})
+
+
 def test_a_second_simulation_replaces_the_first(tmp_path):
     settings = SimulationSettings(n_ints=3, n_groups=2, n_segments=3)
     simulate(tmp_path, settings)

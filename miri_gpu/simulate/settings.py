@@ -1,5 +1,6 @@
 """What to simulate: size of the observation, the star and its transit, and each detector effect."""
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -15,7 +16,7 @@ class SimulationSettings(Parameters):
     Raises
     ------
     ValueError
-        Where a value is out of range, or there are more segments than integrations.
+        Where a value is out of range or infinite, or there are more segments than integrations.
     """
 
     step: ClassVar[str] = "simulate"
@@ -93,6 +94,9 @@ class SimulationSettings(Parameters):
 
     def __post_init__(self):
         super().__post_init__()
+        for name, value in vars(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"simulate.{name}: expected a finite number, got {value}")
         if self.n_segments > self.n_ints:
             raise ValueError(
                 f"simulate.n_segments: expected at most n_ints ({self.n_ints}), "
