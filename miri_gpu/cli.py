@@ -16,8 +16,10 @@ from miri_gpu.errors import MiriGpuError, OutputError
 from miri_gpu.simulate.settings import SimulationSettings
 
 _BAD_INPUT = 2
-_UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
-_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "B": 1}  # B ends the others, too
+_UNITS = {  # bytes; B comes last, since it ends all others
+    "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
+    "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "B": 1,
+}  # fmt: skip
 _LEAST_MEMORY = 1_000_000  # bytes; a number without its unit is less
 
 

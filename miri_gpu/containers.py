@@ -119,6 +119,11 @@ class Ramps(ArrayBundle):
         Data-quality bits of each sample.
     pixeldq : (n_rows, n_cols) uint32
         Data-quality bits of each pixel, valid for all its samples.
+
+    Raises
+    ------
+    ValueError
+        Where the shapes do not agree.
     """
 
     data: Array
@@ -146,6 +151,11 @@ class Rates(ArrayBundle):
     var_flat : (n_ints, n_rows, n_cols) float32 [(DN/s)^2] or None
         Present once the flat field has been applied.
     dq : (n_ints, n_rows, n_cols) uint32
+
+    Raises
+    ------
+    ValueError
+        Where the shapes do not agree.
     """
 
     data: Array

@@ -189,7 +189,7 @@ def make_plan(
         recipe = load_recipe(recipe, segments[0].n_groups)
     recipe = recipe.updated(settings, "settings")
     warn_of_idle_settings(settings, recipe, segments[0])
-    if segments[0].is_flat:
+    if segments[0].is_flat_fielded:
         log.warning("flat_field is left out: %s is divided by it already", segments[0].path)
         recipe = recipe.updated({"flat_field": {"skip": True}}, "rate images")
     chosen = backends.select(backend)

@@ -192,7 +192,7 @@ def prepare(directory: str | Path) -> Path:
     Raises
     ------
     OutputError
-        Where it cannot.
+        Where it cannot, or a folder stands in the place of a file, or a file in that of a folder.
     """
     directory = Path(directory)
     try:
@@ -201,6 +201,11 @@ def prepare(directory: str | Path) -> Path:
             pass
     except OSError as error:
         raise OutputError(f"{directory}: cannot be written ({error.strerror})") from None
+    for name in (TIME_SERIES, RECIPE, LOG, FIGURES, RATES, RAMPS):
+        path, is_folder = directory / name, name in (FIGURES, RATES, RAMPS)
+        if path.exists() and path.is_dir() != is_folder:
+            what = ("a folder", "a file") if is_folder else ("a file", "a folder")
+            raise OutputError(f"{path}: expected {what[0]} or nothing, got {what[1]}")
     return directory
 
 
@@ -212,14 +217,8 @@ def check_replaced(
     Raises
     ------
     OutputError
-        Also where that recipe is the one that was given, and is not yet complete, or where a
-        folder stands in the place of a file, or a file in that of a folder.
+        Also where that recipe is the one that was given, and is not yet complete.
     """
-    for name in (TIME_SERIES, RECIPE, LOG, FIGURES, RATES, RAMPS):
-        path, is_folder = directory / name, name in (FIGURES, RATES, RAMPS)
-        if path.exists() and path.is_dir() != is_folder:
-            what = ("a folder", "a file") if is_folder else ("a file", "a folder")
-            raise OutputError(f"{path}: expected {what[0]} or nothing, got {what[1]}")
     there = directory / RECIPE
     other = there.exists() and there.read_text("utf-8", "replace") != plan.recipe.to_toml()
     if other and recipe is not None and Path(recipe).exists() and there.samefile(recipe):

@@ -124,23 +124,22 @@ def rates_to_extraction(
     name, exposure_time_s = segment.path.name, job.plan.used_time_s(segment)
     blocks = blocks_of_rates(n_ints, job)
     profile = _median_profile(take, n_ints, job, name) if _wants_median_profile(job) else None
-    extracted: dict[int, Extraction] = {}
-    usable: dict[int, np.ndarray] = {}
+    done: dict[int, tuple[Extraction, np.ndarray]] = {}
 
     def extract(ints: slice) -> None:
         fit = take(ints)
         frames = clean_frames(fit.rates, job)
         if profile is not None:
             frames = replace(frames, profile=profile)
-        usable[ints.start] = usable_rows(fit.rates)
-        found = extract_frames(frames, fit, job, exposure_time_s)
-        extracted[ints.start] = without_dead(found, usable[ints.start])
+        usable = usable_rows(fit.rates)
+        done[ints.start] = extract_frames(frames, fit, job, exposure_time_s), usable
 
     job.progress.start(f"{name}: rates to spectra", len(blocks))
     job.workers.run(extract, blocks, job.progress.advance)
-    rows = np.any([part.any(axis=0) for part in usable.values()], axis=0)
-    check_rows(rows, segment, job.calibration.wavelength)
-    return Extraction.concatenated([extracted[i] for i in sorted(extracted)])
+    parts, rows = zip(*(done[start] for start in sorted(done)), strict=True)
+    usable = np.concatenate(rows)
+    check_rows(usable.any(axis=0), segment, job.calibration.wavelength)
+    return without_dead(Extraction.concatenated(parts), usable)
 
 
 def blocks_of_rates(n_ints: int, job: Job) -> list[slice]:
@@ -313,13 +312,9 @@ def without_dead(extraction: Extraction, usable: np.ndarray) -> Extraction:
     dead = ~usable.any(axis=1)
     if not dead.any():
         return extraction
-    names = ("flux", "flux_err", "background", "background_err")
-    known = {name: getattr(extraction, name) for name in names}
-    blanked = {
-        name: np.where(dead[:, None], np.float32(np.nan), array)
-        for name, array in known.items()
-        if array is not None
-    }
+    of_rows = ("flux", "flux_err", "background", "background_err")
+    known = {n: getattr(extraction, n) for n in of_rows if getattr(extraction, n) is not None}
+    blanked = {n: np.where(dead[:, None], np.float32(np.nan), array) for n, array in known.items()}
     return replace(extraction, **blanked)
 
 

@@ -21,8 +21,7 @@ from miri_gpu.raw_samples import SampleFile
 
 _STEPS_ON_RAMPS = ("S_RESET", "S_LINEAR", "S_DARK", "S_JUMP")
 _IDENTITY = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
-# the same in all segments of an exposure
-_READOUT = ("NGROUPS", "TGROUP", "TFRAME", "NFRAMES", "GROUPGAP", "READPATT", "EXSEGTOT")
+_READOUT = ("NGROUPS", "TGROUP", "TFRAME", "NFRAMES", "GROUPGAP", "READPATT")
 _TIMES = ("TGROUP", "TFRAME")  # [s]
 
 
@@ -59,7 +58,7 @@ class Segment:
         return len(self.shape) == 4
 
     @property
-    def is_flat(self) -> bool:
+    def is_flat_fielded(self) -> bool:
         """Whether rate images are divided by the flat field already."""
         return not self.holds_ramps and self.primary.get("S_FLAT") == "COMPLETE"
 
@@ -290,7 +289,7 @@ def _check_complete(segment: Segment) -> None:
 def _check_same_observation(segments: Sequence[Segment]) -> None:
     first = segments[0]
     for segment in segments[1:]:
-        for keyword in (*_IDENTITY, *_READOUT):
+        for keyword in (*_IDENTITY, *_READOUT, "EXSEGTOT"):
             ours, theirs = first.primary.get(keyword), segment.primary.get(keyword)
             if ours != theirs:
                 raise SegmentError(
@@ -302,10 +301,10 @@ def _check_same_observation(segments: Sequence[Segment]) -> None:
                 f"{segment.path}: expected {'ramps' if first.holds_ramps else 'rate images'} "
                 f"like {first.path}, got {'ramps' if segment.holds_ramps else 'rate images'}"
             )
-        if segment.is_flat != first.is_flat:
+        if segment.is_flat_fielded != first.is_flat_fielded:
             raise SegmentError(
                 f"{segment.path}: S_FLAT: expected all rate images divided by the flat field, or "
-                f"none, got {first.path} {'with' if first.is_flat else 'without'} it"
+                f"none, got {first.path} {'with' if first.is_flat_fielded else 'without'} it"
             )
 
 

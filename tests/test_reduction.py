@@ -409,14 +409,14 @@ def test_a_gpu_without_room_gets_samples_by_blocks(whole, without_kernels, monke
 
 def test_a_block_of_frames_that_is_halved_leaves_nothing_behind(whole, monkeypatch):
     plan, dataset, _ = whole("bright")
-    rows_of, n_calls = rates_to_spectra.usable_rows, iter(range(1000))
+    extract, n_calls = rates_to_spectra.extract_frames, iter(range(1000))
 
-    def fail_once(*args):  # when the extraction of a block is kept already
+    def fail_once(*args):  # the last of what is done with a block
         if next(n_calls) == 0:
             raise MemoryError("no more")
-        return rows_of(*args)
+        return extract(*args)
 
-    monkeypatch.setattr(rates_to_spectra, "usable_rows", fail_once)
+    monkeypatch.setattr(rates_to_spectra, "extract_frames", fail_once)
     assert_same_products(dataset, run_with(plan, Workers(1, 1 << 40))[0])
     assert next(n_calls) == len(plan.segments) + 2
 

@@ -156,7 +156,7 @@ def _crds_errors(expectation: str):
     except SystemExit:  # how CRDS takes it that there is neither server nor cache
         cache = config.get_crds_path()
         raise CalibrationError(f"{expectation}, got neither ({cache}); {_CRDS_HINT}") from None
-    except (CrdsError, OSError, AssertionError) as error:  # the last of a context's name
+    except (CrdsError, OSError, AssertionError) as error:  # it asserts a context's name
         said = " ".join(str(error).split())
         raise CalibrationError(f"{expectation}, got: {said}; {_CRDS_HINT}") from None
     finally:
