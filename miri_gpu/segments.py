@@ -22,7 +22,9 @@ from miri_gpu.raw_samples import SampleFile
 _STEPS_ON_RAMPS = ("S_RESET", "S_LINEAR", "S_DARK", "S_JUMP")
 _IDENTITY = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
 _READOUT = ("NGROUPS", "TGROUP", "TFRAME", "NFRAMES", "GROUPGAP", "READPATT")
-_TIMES = ("TGROUP", "TFRAME")  # [s]
+# numbers that may be absent: times [s], and counts with the least that they can be
+_TIMES = ("TGROUP", "TFRAME")
+_COUNTS = {"NFRAMES": 1, "GROUPGAP": 0, "DRPFRMS1": 0, "FRMDIVSR": 1, "NRESETS": 0, "INTSTART": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +185,7 @@ def open_segment(path: str | Path) -> Segment:
         raise SegmentError(f"{path}: not a readable FITS file ({error})") from None
     segment = Segment(path, primary, science, offset, {})
     _check_mode(segment)
+    _check_readout(segment)
     _check_complete(segment)
     return Segment(path, primary, science, offset, integration_times(segment, times))
 
@@ -238,11 +241,6 @@ def _check_mode(segment: Segment) -> None:
         )
     if not isinstance(segment.primary.get("NGROUPS"), int):
         raise SegmentError(f"{segment.path}: NGROUPS: expected the number of groups, got none")
-    for keyword in _TIMES:
-        value = segment.primary.get(keyword)
-        is_time = isinstance(value, int | float) and 0 < value < np.inf
-        if isinstance(value, str | int | float) and not is_time:  # it may be absent
-            raise SegmentError(f"{segment.path}: {keyword}: expected a time above 0 s, got {value}")
     if segment.holds_ramps:
         done = [key for key in _STEPS_ON_RAMPS if segment.primary.get(key) == "COMPLETE"]
         if done:
@@ -263,6 +261,21 @@ def _check_mode(segment: Segment) -> None:
         raise SegmentError(
             f"{segment.path}: BUNIT: expected rate images in DN/s, got {segment.science['BUNIT']}"
         )
+
+
+def _check_readout(segment: Segment) -> None:
+    """Refuse what cannot be; a number that is absent, or a card without a value, passes."""
+    for keyword in (*_TIMES, *_COUNTS):
+        value = segment.primary.get(keyword)
+        if not isinstance(value, str | int | float):
+            continue
+        number = value if isinstance(value, int | float) else -1
+        if keyword in _TIMES and not 0 < number < np.inf:
+            raise SegmentError(f"{segment.path}: {keyword}: expected a time above 0 s, got {value}")
+        if keyword in _COUNTS and number < _COUNTS[keyword]:
+            raise SegmentError(
+                f"{segment.path}: {keyword}: expected {_COUNTS[keyword]} or more, got {value}"
+            )
 
 
 def _check_complete(segment: Segment) -> None:

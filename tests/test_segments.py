@@ -221,6 +221,10 @@ def test_truncated_anywhere(small, tmp_path):
         ({"TGROUP": 0.0}, "TGROUP: expected a time above 0 s, got 0.0"),
         ({"TGROUP": "abc"}, "TGROUP: expected a time above 0 s, got abc"),
         ({"TFRAME": -1}, "TFRAME: expected a time above 0 s, got -1"),
+        ({"NFRAMES": "four"}, "NFRAMES: expected 1 or more, got four"),
+        ({"GROUPGAP": -3}, "GROUPGAP: expected 0 or more, got -3"),
+        ({"INTSTART": "x"}, "INTSTART: expected 1 or more, got x"),
+        ({"NRESETS": "none"}, "NRESETS: expected 0 or more, got none"),
     ],
 )
 def test_another_mode(variant, card, expected):
